@@ -1,0 +1,2 @@
+//! The `apiserver` binary.
+fn main() {}

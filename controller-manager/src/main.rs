@@ -1,0 +1,2 @@
+//! The `controller-manager` binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `coredns-lite` binary.
+fn main() {}

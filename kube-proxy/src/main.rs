@@ -1,0 +1,2 @@
+//! The `kube-proxy` binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `scheduler` binary.
+fn main() {}
