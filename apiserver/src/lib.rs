@@ -4,3 +4,4 @@ pub mod allocate;
 pub mod auth;
 pub mod resource;
 pub mod resources;
+pub mod storage;
