@@ -3,5 +3,6 @@
 pub mod allocate;
 pub mod apply;
 pub mod auth;
+pub mod openapi;
 pub mod resource;
 pub mod resources;

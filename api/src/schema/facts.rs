@@ -71,7 +71,7 @@ fn field(line: &'static str, ids: &HashMap<&str, u32>) -> Field {
             None => match marker {
                 "r" => field.required = true,
                 "w" => field.wire.wrapped = true,
-                "la" => {}
+                "la" => set_list_type(&mut field.ty, ListType::Atomic),
                 "ls" => set_list_type(&mut field.ty, ListType::Set),
                 "ma" => field.ty.map_type = MapType::Atomic,
                 "mg" => field.ty.map_type = MapType::Granular,
@@ -89,7 +89,9 @@ fn field(line: &'static str, ids: &HashMap<&str, u32>) -> Field {
 
 fn set_list_type(ty: &mut Type, list_type: ListType) {
     match &mut ty.kind {
-        Kind::List(list) => list.list_type = list_type,
+        Kind::List(list) => (list.list_type, list.said) = (list_type, true),
+        // Bytes are a list in Go, and marked so.
+        Kind::Bytes => {}
         other => panic!("a list type on {other:?}"),
     }
 }
@@ -114,7 +116,7 @@ fn wire(text: &str) -> Wire {
 
 fn type_of(text: &str, ids: &HashMap<&str, u32>) -> Type {
     if let Some(item) = text.strip_prefix("[]") {
-        return Type::of(Kind::List(Box::new(ListOf { item: type_of(item, ids), list_type: ListType::Atomic })));
+        return Type::of(Kind::List(Box::new(ListOf { item: type_of(item, ids), list_type: ListType::Atomic, said: false })));
     }
     if let Some(value) = text.strip_prefix("{}") {
         return Type::of(Kind::Map(Box::new(type_of(value, ids))));

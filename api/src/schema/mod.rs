@@ -80,6 +80,8 @@ pub struct ListOf {
     pub item: Type,
     /// How server-side apply sees the list.
     pub list_type: ListType,
+    /// The list type is written down, and not what lists are by default.
+    pub said: bool,
 }
 
 /// `x-kubernetes-list-type`.
