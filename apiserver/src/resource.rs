@@ -113,6 +113,8 @@ impl Subresource {
 pub enum Cell {
     /// The value at a JSON pointer.
     Pointer(Str),
+    /// The integer at a JSON pointer, 0 when there is none: the table says so where the object leaves it out.
+    PointerOrZero(Str),
     /// Computed from the object at a time.
     Compute(fn(&Value, Timestamp) -> Value),
     /// The time since the timestamp at a JSON pointer.
@@ -163,6 +165,11 @@ impl Column {
     pub fn integer(name: &'static str, pointer: &'static str) -> Self {
         Self::new(name, "integer", Cell::Pointer(pointer.into()))
     }
+    /// An integer at a pointer, shown as 0 when it is not there.
+    #[must_use]
+    pub fn integer_or_zero(name: &'static str, pointer: &'static str) -> Self {
+        Self::new(name, "integer", Cell::PointerOrZero(pointer.into()))
+    }
     /// Text computed from the object.
     #[must_use]
     pub fn compute(name: &'static str, f: fn(&Value, Timestamp) -> Value) -> Self {
@@ -193,9 +200,14 @@ pub enum Generation {
     None,
     /// With each change outside `metadata` and `status`.
     Spec,
+    /// With each of those, and with each change of annotations (Deployment).
+    SpecOrAnnotations,
 }
 
 /// How objects of this version relate to what is stored, when another version is stored.
+///
+/// The row's rules, columns and selectable fields' pointers are of the *stored* form, which is what the cache holds: a body is
+/// converted before rules run.
 #[derive(Clone)]
 pub struct Conversion {
     /// From this version's form to the stored one.
@@ -382,6 +394,12 @@ impl Resource {
     #[must_use]
     pub fn create_on_update(mut self) -> Self {
         self.create_on_update = true;
+        self
+    }
+    /// An update must come with resourceVersion.
+    #[must_use]
+    pub fn conditional_update(mut self) -> Self {
+        self.unconditional_update = false;
         self
     }
     /// Only these verbs.
