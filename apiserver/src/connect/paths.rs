@@ -55,7 +55,8 @@ fn document(request: &Request, document: &Document, content_type: &'static str) 
         return with_type(304, content_type, "");
     }
     let gzip = respond::takes_gzip(request.headers());
-    let mut response = if gzip { with_type(200, content_type, document.gzip.clone()) } else { with_type(200, content_type, document.plain()) };
+    let mut response =
+        if gzip { with_type(200, content_type, document.gzip.clone()) } else { with_type(200, content_type, document.plain()) };
     let headers = response.headers_mut();
     if gzip {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -79,7 +80,22 @@ fn version() -> serde_json::Value {
 }
 
 fn paths(server: &Server) -> serde_json::Value {
-    let mut paths: Vec<String> = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"].map(str::to_owned).to_vec();
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for row in server.catalog.load().rows().iter().filter(|r| !r.group.is_empty()) {
         paths.push(format!("/apis/{}", row.group));
         paths.push(format!("/apis/{}/{}", row.group, row.version));

@@ -16,7 +16,7 @@ use crate::admission::Operation;
 use crate::resource::Deletion;
 use crate::storage::{Expect, Outcome};
 
-/// Works out what is submitted, from the object as it is.
+/// Works out what is submitted, in the row's version, from the object as it is, in the stored form.
 pub type Compute<'a> = &'a (dyn Fn(Option<&Value>) -> Result<Value, Status> + Sync);
 
 /// What happens when there is no such object.
@@ -37,7 +37,14 @@ enum Attempt {
 ///
 /// # Errors
 /// What is wrong with the change, or that it lost against others too often.
-pub async fn update(call: &Call, part: Part<'_>, absent: Absent, options: &WriteOptions, warnings: Vec<String>, compute: Compute<'_>) -> Result<Reply, Status> {
+pub async fn update(
+    call: &Call,
+    part: Part<'_>,
+    absent: Absent,
+    options: &WriteOptions,
+    warnings: Vec<String>,
+    compute: Compute<'_>,
+) -> Result<Reply, Status> {
     let name = call.info.name.clone();
     let mut fresh = false;
     let mut current = call.current(&name, false).await?;
@@ -72,12 +79,19 @@ pub async fn update(call: &Call, part: Part<'_>, absent: Absent, options: &Write
     Err(Status::modified(&call.row.group, &call.row.plural, &name))
 }
 
-async fn attempt(call: &Call, part: Part<'_>, current: &Current, options: &WriteOptions, mut warnings: Vec<String>, compute: Compute<'_>) -> Result<Attempt, Status> {
+async fn attempt(
+    call: &Call,
+    part: Part<'_>,
+    current: &Current,
+    options: &WriteOptions,
+    mut warnings: Vec<String>,
+    compute: Compute<'_>,
+) -> Result<Attempt, Status> {
     let row = &call.row;
     let old = &current.tree;
     let mut submitted = compute(Some(old))?;
     write::identify(call, &mut submitted)?;
-    let mut new = project(part, submitted, old, row.has_status());
+    let mut new = project(part, call.to_stored(submitted)?, old, row.has_status());
     preconditions(call, &mut new, old)?;
     write::default(call, &mut new)?;
     call.server.admit(call, Operation::Update, &mut new, Some(old), options.dry_run, &mut warnings).await?;
@@ -165,7 +179,9 @@ fn preconditions(call: &Call, new: &mut Value, old: &Value) -> Result<(), Status
         }
         "" => Ok(()),
         version if version == old.resource_version() => Ok(()),
-        version if version.parse::<u64>().is_err() => Err(Status::bad_request(format!("Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"))),
+        version if version.parse::<u64>().is_err() => {
+            Err(Status::bad_request(format!("Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax")))
+        }
         _ => Err(Status::modified(&row.group, &row.plural, name)),
     }
 }
