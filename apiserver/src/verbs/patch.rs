@@ -65,12 +65,18 @@ pub async fn patch(call: &Call, part: Part<'_>, kind: Kind, body: &Bytes, option
         let through = |old: &Value| merge(&projection::scale(old, spec, status, selector.as_deref())?);
         return scale(call, part, options, spec, &through).await;
     }
+    let warnings = parking_lot::Mutex::new(vec![]);
     let compute = |old: Option<&Value>| -> Result<Value, Status> {
         let old = old.ok_or_else(|| call.not_found())?;
         let new = merge(&call.from_stored(old.clone())?)?;
-        call.check_fields(new, options)
+        let mut found = vec![];
+        let new = call.check_fields(new, options, &mut found)?;
+        *warnings.lock() = found;
+        Ok(new)
     };
-    update(call, part, Absent::NotFound, options, vec![], &compute).await
+    let mut reply = update(call, part, Absent::NotFound, options, vec![], &compute).await?;
+    reply.warnings.append(&mut warnings.lock());
+    Ok(reply)
 }
 
 /// Changes the number of replicas by way of a Scale, which `submitted` works out from the object as it is.
