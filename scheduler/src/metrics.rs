@@ -1,0 +1,135 @@
+//! The scheduler's metrics, with upstream's names.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use daemon::metrics::Metrics as Registry;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::queue::{Lengths, Waiting};
+use crate::scheduler::Attempt;
+
+type Labels = Vec<(&'static str, String)>;
+type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// The metrics.
+#[derive(Clone)]
+pub struct Metrics {
+    profile: String,
+    attempts: Family<Labels, Counter>,
+    attempt_duration: Histograms,
+    algorithm_duration: Histogram,
+    sli_duration: Histograms,
+    attempts_per_pod: Histogram,
+    preemptions: Counter,
+    victims: Histogram,
+    pending: Family<Labels, Gauge>,
+    cache: Family<Labels, Gauge>,
+    goroutines: Gauge<f64, AtomicU64>,
+}
+
+fn short() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+fn long() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 2.0, 20))
+}
+
+impl Metrics {
+    /// Registers them for the scheduler `profile`.
+    #[must_use]
+    pub fn new(registry: &Registry, profile: &str) -> Self {
+        let family = |make: fn() -> Histogram| Histograms::new_with_constructor(make);
+        Self {
+            profile: profile.to_owned(),
+            attempts: registry.register(
+                "scheduler_schedule_attempts",
+                "Number of attempts to schedule pods, by the result. 'unschedulable' means a pod could not be scheduled, while 'error' means an internal scheduler problem",
+                Family::default(),
+            ),
+            attempt_duration: registry.register(
+                "scheduler_scheduling_attempt_duration_seconds",
+                "Scheduling attempt latency in seconds (scheduling algorithm + binding)",
+                family(short),
+            ),
+            algorithm_duration: registry.register(
+                "scheduler_scheduling_algorithm_duration_seconds",
+                "Scheduling algorithm latency in seconds",
+                Histogram::new(exponential_buckets(0.000_01, 2.0, 18)),
+            ),
+            sli_duration: registry.register(
+                "scheduler_pod_scheduling_sli_duration_seconds",
+                "E2e latency for a pod being scheduled, from the time the pod enters the scheduling queue and might involve multiple scheduling attempts",
+                family(long),
+            ),
+            attempts_per_pod: registry.register(
+                "scheduler_pod_scheduling_attempts",
+                "Number of attempts to successfully schedule a pod",
+                Histogram::new(exponential_buckets(1.0, 2.0, 5)),
+            ),
+            preemptions: registry.register("scheduler_preemption_attempts", "Total preemption attempts in the cluster till now", Counter::default()),
+            victims: registry.register(
+                "scheduler_preemption_victims",
+                "Number of selected preemption victims",
+                Histogram::new(exponential_buckets(1.0, 2.0, 7)),
+            ),
+            pending: registry.register(
+                "scheduler_pending_pods",
+                "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number of unschedulable pods that the scheduler never attempted to schedule because they are gated",
+                Family::default(),
+            ),
+            cache: registry.register(
+                "scheduler_cache_size",
+                "Number of nodes, pods, and assumed (bound) pods in the scheduler cache",
+                Family::default(),
+            ),
+            goroutines: registry.register("scheduler_goroutines", "Number of running bindings and other writes", Gauge::default()),
+        }
+    }
+
+    /// An attempt that took so long to decide.
+    pub fn attempt(&self, attempt: Attempt, took: Duration) {
+        let result = match attempt {
+            Attempt::Scheduled => "scheduled",
+            Attempt::Unschedulable => "unschedulable",
+            Attempt::Error => "error",
+        };
+        let labels = vec![("profile", self.profile.clone()), ("result", result.to_owned())];
+        self.attempts.get_or_create(&labels).inc();
+        self.attempt_duration.get_or_create(&labels).observe(took.as_secs_f64());
+        self.algorithm_duration.observe(took.as_secs_f64());
+    }
+
+    /// A pod that is bound, so long after it came.
+    pub fn bound(&self, waiting: &Waiting, since_it_came: Duration) {
+        // Upstream's label counts exactly up to 15 attempts.
+        let attempts = if waiting.attempts >= 16 { "16+".to_owned() } else { waiting.attempts.to_string() };
+        self.sli_duration.get_or_create(&vec![("attempts", attempts)]).observe(since_it_came.as_secs_f64());
+        self.attempts_per_pod.observe(f64::from(waiting.attempts));
+    }
+
+    /// An attempt to make room.
+    pub fn preemption(&self, victims: usize) {
+        self.preemptions.inc();
+        self.victims.observe(f64::from(u32::try_from(victims).unwrap_or(u32::MAX)));
+    }
+
+    /// How things stand.
+    pub fn stand(&self, queue: Lengths, (nodes, pods, assumed): (usize, usize, usize), writes: usize) {
+        let set = |family: &Family<Labels, Gauge>, key: &'static str, value: &str, n: usize| {
+            family.get_or_create(&vec![(key, value.to_owned())]).set(i64::try_from(n).unwrap_or(i64::MAX));
+        };
+        set(&self.pending, "queue", "active", queue.active);
+        set(&self.pending, "queue", "backoff", queue.backoff);
+        set(&self.pending, "queue", "unschedulable", queue.unschedulable);
+        set(&self.pending, "queue", "gated", queue.gated);
+        set(&self.cache, "type", "nodes", nodes);
+        set(&self.cache, "type", "pods", pods);
+        set(&self.cache, "type", "assumed_pods", assumed);
+        self.goroutines.set(f64::from(u32::try_from(writes).unwrap_or(u32::MAX)));
+    }
+}
