@@ -40,6 +40,8 @@ pub mod snapshot;
 pub mod status;
 pub mod taints;
 pub mod watch;
+#[cfg(test)]
+mod world;
 
 use events::Events;
 use execute::Executor;

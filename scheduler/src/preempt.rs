@@ -171,3 +171,158 @@ fn harm(plan: &Plan) -> (usize, i32, i64, usize, Reverse<Timestamp>) {
     let earliest = plan.victims.iter().filter(|p| p.priority == highest).map(|p| p.since()).min().unwrap_or(Timestamp::MAX);
     (plan.violations, highest, sum, plan.victims.len(), Reverse(earliest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cycle::{Chance, Decision, schedule};
+    use crate::plugins::PLUGINS;
+    use crate::world;
+    use expect_test::{Expect, expect};
+
+    /// What is done for the pod in the cluster, with these budgets (`namespace/selector=allowed`).
+    fn check_with(budgets: &[(&str, i64)], cluster: &str, pod: &str, expect: Expect) {
+        let world = world::world(cluster);
+        let pod = world::pod(pod);
+        let budgets: Vec<Budget> = budgets
+            .iter()
+            .map(|(selector, allowed)| Budget {
+                namespace: "default".to_owned(),
+                selector: Selector::parse(selector).expect("a selector"),
+                allowed: *allowed,
+                disrupted: BTreeSet::new(),
+            })
+            .collect();
+        let Decision::Refuse(diagnosis) = schedule(PLUGINS, &pod, world.snapshot(), Chance::default()) else { panic!("it fits") };
+        let said = match plan(PLUGINS, &pod, world.snapshot(), &diagnosis, &budgets, 0) {
+            Outcome::None { message, .. } => diagnosis.message(Some(&message)),
+            Outcome::Evict(plan) => {
+                let victims: Vec<&str> = plan.victims.iter().map(|v| &*v.name).collect();
+                format!("{}: {} ({} against a budget)", plan.node, victims.join(" "), plan.violations)
+            }
+        };
+        expect.assert_eq(&said);
+    }
+
+    fn check(cluster: &str, pod: &str, expect: Expect) {
+        check_with(&[], cluster, pod, expect);
+    }
+
+    #[test]
+    fn the_least_important_go_and_no_more_than_must() {
+        let cluster = "
+            node a cpu=4
+            pod x on=a cpu=1 priority=1
+            pod y on=a cpu=1 priority=2
+            pod z on=a cpu=2 priority=3";
+        check(cluster, "pod p cpu=1 priority=10", expect!["a: x (0 against a budget)"]);
+        check(cluster, "pod p cpu=2 priority=10", expect!["a: y x (0 against a budget)"]);
+        check(cluster, "pod p cpu=4 priority=10", expect!["a: z y x (0 against a budget)"]);
+    }
+
+    #[test]
+    fn says_why_not() {
+        check(
+            "node a cpu=2\n node b cpu=1\n node c unschedulable\n pod x on=a cpu=2 priority=5",
+            "pod p cpu=2 priority=5",
+            expect![
+                "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu. preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
+            ],
+        );
+        check(
+            "node a cpu=4\n pod x on=a cpu=1 priority=1\n pod y on=a cpu=3 priority=9",
+            "pod p cpu=3 priority=5",
+            expect!["0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Insufficient cpu."],
+        );
+        check(
+            "node a cpu=1\n pod x on=a cpu=1",
+            r#"pod p cpu=1 priority=5 spec:{"preemptionPolicy": "Never"}"#,
+            expect!["0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."],
+        );
+        check(
+            "node a cpu=1\n pod x on=a cpu=1 deleting preempted",
+            "pod p cpu=1 priority=5 nominated=a",
+            expect![
+                "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to a terminating pod on the nominated node."
+            ],
+        );
+    }
+
+    #[test]
+    fn a_victim_that_is_leaving_anyway_is_not_waited_for_when_the_node_became_hopeless() {
+        check(
+            "node a cpu=1 unschedulable\n node b cpu=1\n pod x on=a cpu=1 deleting preempted\n pod y on=b cpu=1",
+            "pod p cpu=1 priority=5 nominated=a",
+            expect!["b: y (0 against a budget)"],
+        );
+    }
+
+    #[test]
+    fn budgets_are_kept_if_they_can() {
+        let cluster = "node a cpu=1\n node b cpu=1\n pod x on=a cpu=1 label:app=x\n pod y on=b cpu=1 priority=1";
+        check(cluster, "pod p cpu=1 priority=5", expect!["a: x (0 against a budget)"]);
+        check_with(&[("app=x", 0)], cluster, "pod p cpu=1 priority=5", expect!["b: y (0 against a budget)"]);
+        check_with(&[("app=x", 1)], cluster, "pod p cpu=1 priority=5", expect!["a: x (0 against a budget)"]);
+        // On one node: the protected pod stays although it is less important.
+        let cluster = "node a cpu=2\n pod x on=a cpu=1 label:app=x\n pod y on=a cpu=1 priority=1";
+        check_with(&[("app=x", 0)], cluster, "pod p cpu=1 priority=5", expect!["a: y (0 against a budget)"]);
+        check_with(&[("app=x", 0)], cluster, "pod p cpu=2 priority=5", expect!["a: y x (1 against a budget)"]);
+    }
+
+    #[test]
+    fn the_node_that_hurts_least_is_chosen() {
+        let pod = "pod p cpu=2 priority=10";
+        // The lowest top priority, then the lowest sum, then the fewest, then the one started last.
+        check(
+            "node a cpu=2\n node b cpu=2\n pod x on=a cpu=2 priority=3\n pod y on=b cpu=2 priority=2",
+            pod,
+            expect!["b: y (0 against a budget)"],
+        );
+        check(
+            "node a cpu=2\n node b cpu=2\n pod x on=a cpu=1 priority=2\n pod x2 on=a cpu=1 priority=2\n pod y on=b cpu=1 priority=2\n pod y2 on=b cpu=1 priority=1",
+            pod,
+            expect!["b: y y2 (0 against a budget)"],
+        );
+        check(
+            "node a cpu=2\n node b cpu=2\n pod x on=a cpu=1 priority=2\n pod x2 on=a cpu=1 priority=-2147483648\n pod y on=b cpu=2 priority=2",
+            pod,
+            expect!["b: y (0 against a budget)"],
+        );
+        check(
+            "node a cpu=2\n node b cpu=2\n pod x on=a cpu=2 started=10\n pod y on=b cpu=2 started=20",
+            pod,
+            expect!["b: y (0 against a budget)"],
+        );
+        check(
+            "node a cpu=1\n pod x on=a cpu=1 started=10\n pod y on=a started=20\n pod z on=a",
+            "pod p cpu=1 priority=1",
+            expect!["a: x (0 against a budget)"],
+        );
+    }
+
+    #[test]
+    fn evicts_for_ports_anti_affinity_and_spread() {
+        check("node a\n pod x on=a port=80", "pod p port=80 priority=1", expect!["a: x (0 against a budget)"]);
+        check(
+            "node a\n pod x on=a label:app=x\n pod y on=a",
+            r#"pod p priority=1 spec:{"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "x"}}}]}}}"#,
+            expect!["a: x (0 against a budget)"],
+        );
+        check(
+            "node a label:zone=z1\n node b label:zone=z2 cpu=1\n pod x on=a label:app=x\n pod y on=b cpu=1 priority=9",
+            r#"pod p cpu=500m label:app=x priority=1 spec:{"topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "x"}}}]}"#,
+            expect!["a: x (0 against a budget)"],
+        );
+    }
+
+    #[test]
+    fn room_kept_for_more_important_pods_is_not_given_away() {
+        check(
+            "node a cpu=2\n pod x on=a cpu=2 priority=1\n pod vip nominated=a cpu=2 priority=100",
+            "pod p cpu=1 priority=10",
+            expect!["0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Insufficient cpu."],
+        );
+    }
+}
