@@ -221,3 +221,141 @@ impl Cache {
         Some(placed.pod)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::{at, node, pod};
+    use std::collections::BTreeMap;
+
+    /// Everything that can happen to the cache, for two nodes and two pods.
+    #[derive(Debug, Clone, Copy)]
+    enum Op {
+        Node(&'static str),
+        NodeGone(&'static str),
+        Assume(&'static str, &'static str),
+        Bound(&'static str),
+        Forget(&'static str),
+        Seen(&'static str, &'static str),
+        Gone(&'static str),
+        Later,
+    }
+
+    const OPS: [Op; 14] = [
+        Op::Node("a"),
+        Op::Node("b"),
+        Op::NodeGone("a"),
+        Op::Assume("p", "a"),
+        Op::Assume("p", "b"),
+        Op::Assume("q", "a"),
+        Op::Bound("p"),
+        Op::Forget("p"),
+        Op::Forget("q"),
+        Op::Seen("p", "a"),
+        Op::Seen("p", "b"),
+        Op::Seen("q", "b"),
+        Op::Gone("p"),
+        Op::Later,
+    ];
+
+    /// What the cache should believe: the nodes, and where each pod is and why.
+    #[derive(Debug, Clone, Default, PartialEq)]
+    struct Model {
+        nodes: BTreeMap<&'static str, ()>,
+        pods: BTreeMap<&'static str, (&'static str, Belief)>,
+    }
+
+    const HOUR: i64 = 3_600;
+
+    impl Model {
+        fn apply(&mut self, op: Op) {
+            match op {
+                Op::Node(n) => _ = self.nodes.insert(n, ()),
+                Op::NodeGone(n) => _ = self.nodes.remove(n),
+                Op::Assume(p, n) => _ = self.pods.insert(p, (n, Belief::Assumed)),
+                Op::Bound(p) => {
+                    if let Some((_, belief @ Belief::Assumed)) = self.pods.get_mut(p) {
+                        *belief = Belief::Bound { confirm_by: at(CONFIRM_WITHIN.as_secs()) };
+                    }
+                }
+                Op::Forget(p) => {
+                    if self.pods.get(p).is_some_and(|(_, b)| *b != Belief::Confirmed) {
+                        self.pods.remove(p);
+                    }
+                }
+                Op::Seen(p, n) => _ = self.pods.insert(p, (n, Belief::Confirmed)),
+                Op::Gone(p) => _ = self.pods.remove(p),
+                Op::Later => self.pods.retain(|_, (_, b)| !matches!(b, Belief::Bound { .. })),
+            }
+        }
+    }
+
+    fn line(name: &str, on: &str) -> String {
+        format!("pod {name} on={on} cpu={} port=80", if name == "p" { 1 } else { 2 })
+    }
+
+    fn apply(cache: &mut Cache, op: Op) {
+        match op {
+            Op::Node(n) => _ = cache.put_node(node(&format!("node {n}"))),
+            Op::NodeGone(n) => _ = cache.remove_node(n),
+            Op::Assume(p, n) => cache.assume(&pod(&line(p, n)), &n.into()),
+            Op::Bound(p) => cache.bound(&p.into(), at(0)),
+            Op::Forget(p) => _ = cache.forget(&p.into()),
+            Op::Seen(p, n) => _ = cache.put_pod(pod(&line(p, n))),
+            Op::Gone(p) => _ = cache.remove_pod(&p.into()),
+            Op::Later => _ = cache.expire(at(HOUR)),
+        }
+    }
+
+    fn agree(cache: &Cache, model: &Model, history: &[Op]) {
+        assert_eq!(cache.snapshot.len(), model.nodes.len(), "{history:?}");
+        for name in model.nodes.keys() {
+            let node = cache.snapshot.node(name).unwrap_or_else(|| panic!("no node {name}: {history:?}"));
+            let mut here: Vec<&str> = node.pods.iter().map(|p| &*p.name).collect();
+            here.sort_unstable();
+            let expected: Vec<&str> = model.pods.iter().filter(|(_, (n, _))| n == name).map(|(p, _)| *p).collect();
+            assert_eq!(here, expected, "on {name}: {history:?}");
+            let cpu: i64 = expected.iter().map(|p| if *p == "p" { 1_000 } else { 2_000 }).sum();
+            assert_eq!((node.requested.milli_cpu, node.ports.len()), (cpu, expected.len()), "{history:?}");
+        }
+        let assumed = model.pods.iter().filter(|(_, (_, b))| *b != Belief::Confirmed);
+        assert_eq!(cache.sizes(), (model.pods.len(), assumed.count()), "{history:?}");
+        for (name, (on, belief)) in &model.pods {
+            let placed = &cache.pods[*name];
+            assert_eq!((placed.node.as_str(), placed.belief), (*on, *belief), "{history:?}");
+        }
+    }
+
+    #[test]
+    fn every_short_history_agrees_with_the_model() {
+        fn explore(history: &mut Vec<Op>, depth: usize) {
+            let (mut cache, mut model) = (Cache::default(), Model::default());
+            for op in history.iter() {
+                apply(&mut cache, *op);
+                model.apply(*op);
+            }
+            agree(&cache, &model, history);
+            if depth > 0 {
+                for op in OPS {
+                    history.push(op);
+                    explore(history, depth - 1);
+                    history.pop();
+                }
+            }
+        }
+        explore(&mut Vec::new(), 3);
+        // Deeper where it is interesting: both nodes are there, and a pod is assumed and bound.
+        explore(&mut vec![Op::Node("a"), Op::Node("b"), Op::Assume("p", "a"), Op::Bound("p")], 3);
+    }
+
+    #[test]
+    fn a_confirmation_is_told_from_a_surprise() {
+        let mut cache = Cache::default();
+        cache.put_node(node("node a"));
+        cache.assume(&pod("pod p"), &"a".into());
+        assert!(matches!(cache.put_pod(pod("pod p on=a")), Some(Seen::Confirmed)));
+        cache.assume(&pod("pod q"), &"a".into());
+        assert!(matches!(cache.put_pod(pod("pod q on=b")), Some(Seen::Changed(_))));
+        assert!(matches!(cache.put_pod(pod("pod r on=b")), Some(Seen::Added)));
+    }
+}

@@ -300,3 +300,147 @@ fn backoff(attempts: u32) -> SignedDuration {
 fn later(now: Timestamp, by: SignedDuration) -> Timestamp {
     now.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::PLUGINS;
+    use crate::world::{at, node, pod};
+
+    #[derive(Debug, Clone, Copy)]
+    enum Op {
+        Put(&'static str),
+        Remove(&'static str),
+        PopAndRefuse,
+        PopAndHold,
+        PopAndFail,
+        Release(&'static str),
+        NodeAdded,
+        After(i64),
+    }
+
+    const OPS: [Op; 11] = [
+        Op::Put("pod p"),
+        Op::Put("pod p label:x=y"),
+        Op::Put("pod q priority=5"),
+        Op::Put("pod g gate=x"),
+        Op::Remove("p"),
+        Op::PopAndRefuse,
+        Op::PopAndHold,
+        Op::PopAndFail,
+        Op::Release("q"),
+        Op::NodeAdded,
+        Op::After(5),
+    ];
+
+    const REFUSED_BY: &str = "NodeResourcesFit";
+
+    fn apply(queue: &mut Queue, now: &mut Timestamp, op: Op) {
+        match op {
+            Op::Put(line) => queue.put(pod(line), *now),
+            Op::Remove(name) => _ = queue.remove(&name.into()),
+            Op::PopAndRefuse | Op::PopAndHold | Op::PopAndFail => {
+                let most = queue.active.first().map(|(Reverse(priority), ..)| *priority);
+                let Some(waiting) = queue.pop(*now) else { return };
+                assert!(most.is_none_or(|most| waiting.pod.priority >= most));
+                assert!(waiting.pod.gates.is_empty(), "a gated pod was tried");
+                match op {
+                    Op::PopAndFail => queue.fail(waiting, *now),
+                    _ => queue.refuse(waiting, BTreeSet::from([REFUSED_BY]), matches!(op, Op::PopAndHold), *now),
+                }
+            }
+            Op::Release(name) => queue.release(&name.into(), false, *now),
+            Op::NodeAdded => queue.on(&ClusterEvent::NodeAdded(&node("node n")), *now),
+            Op::After(seconds) => {
+                *now = later(*now, SignedDuration::from_secs(seconds));
+                queue.advance(*now);
+            }
+        }
+    }
+
+    /// Each pod is in exactly one place, and nothing is forgotten: what is not gated or held can be popped in the end.
+    fn check(queue: &mut Queue, now: Timestamp, history: &[Op]) {
+        let l = queue.lengths();
+        assert_eq!(l.active + l.backoff + l.unschedulable + l.gated, queue.pods.len(), "{history:?}");
+        let waiting: BTreeSet<Uid> =
+            queue.pods.keys().filter(|uid| !queue.gated.contains(*uid) && !queue.held.contains(*uid)).cloned().collect();
+        assert_eq!(waiting.is_empty(), queue.next_wake().is_none() && !queue.is_ready(now), "{history:?}");
+        let in_the_end = later(now, LONGEST_WAIT + LONGEST_BACKOFF);
+        queue.advance(later(now, LONGEST_WAIT));
+        let mut popped = BTreeSet::new();
+        while let Some(waiting) = queue.pop(in_the_end) {
+            popped.extend(waiting.pod.uid.clone());
+        }
+        assert_eq!(popped, waiting, "{history:?}");
+    }
+
+    #[test]
+    fn no_short_history_loses_a_pod() {
+        fn explore(history: &mut Vec<Op>, depth: usize) {
+            let (mut queue, mut now) = (Queue::new(PLUGINS), at(0));
+            history.iter().for_each(|op| apply(&mut queue, &mut now, *op));
+            check(&mut queue, now, history);
+            if depth > 0 {
+                for op in OPS {
+                    history.push(op);
+                    explore(history, depth - 1);
+                    history.pop();
+                }
+            }
+        }
+        explore(&mut Vec::new(), 3);
+        explore(&mut vec![Op::Put("pod p"), Op::Put("pod q priority=5")], 3);
+    }
+
+    /// When the pod is tried, if every attempt fails and `op` happens each second.
+    fn attempts(line: &str, end: Op, each_second: Option<Op>) -> Vec<i64> {
+        let (mut queue, mut now) = (Queue::new(PLUGINS), at(0));
+        queue.put(pod(line), now);
+        let mut tried = Vec::new();
+        for second in 0..60 {
+            now = at(second);
+            queue.advance(now);
+            if !queue.active.is_empty() {
+                tried.push(second);
+                apply(&mut queue, &mut now, end);
+            }
+            if let Some(op) = each_second {
+                apply(&mut queue, &mut now, op);
+            }
+        }
+        tried
+    }
+
+    #[test]
+    fn the_back_off_doubles_from_one_second_to_ten() {
+        let expected = [0, 1, 3, 7, 15, 25, 35, 45, 55];
+        assert_eq!(attempts("pod p", Op::PopAndFail, None), expected);
+        assert_eq!(attempts("pod p", Op::PopAndRefuse, Some(Op::NodeAdded)), expected);
+        assert_eq!(attempts("pod p", Op::PopAndRefuse, None), [0]);
+    }
+
+    #[test]
+    fn a_refused_pod_goes_early_when_nothing_else_waits_but_a_failed_one_does_not() {
+        let mut queue = Queue::new(PLUGINS);
+        let mut now = at(0);
+        queue.put(pod("pod p"), now);
+        apply(&mut queue, &mut now, Op::PopAndRefuse);
+        assert!(!queue.is_ready(now));
+        apply(&mut queue, &mut now, Op::NodeAdded);
+        assert_eq!((queue.lengths().backoff, queue.is_ready(now)), (1, true));
+        apply(&mut queue, &mut now, Op::PopAndFail);
+        assert_eq!((queue.lengths().backoff, queue.is_ready(now)), (1, false));
+    }
+
+    #[test]
+    fn a_status_change_does_not_bring_a_refused_pod_back_but_a_change_of_the_pod_does() {
+        let mut queue = Queue::new(PLUGINS);
+        let mut now = at(0);
+        queue.put(pod("pod p cpu=1"), now);
+        apply(&mut queue, &mut now, Op::PopAndRefuse);
+        queue.put(pod("pod p cpu=1 nominated=a"), now);
+        assert_eq!(queue.lengths().unschedulable, 1);
+        queue.put(pod("pod p cpu=1 label:a=b"), now);
+        assert_eq!(queue.lengths().unschedulable, 0);
+    }
+}

@@ -151,3 +151,155 @@ impl Plugin for InterPodAffinity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::verdicts;
+    use expect_test::{Expect, expect};
+
+    const ZONES: &str = "
+        namespace default team=a
+        namespace other team=b
+        node a1 label:zone=a
+        node a2 label:zone=a
+        node b1 label:zone=b
+        node c";
+
+    fn term(kind: &str, key: &str, rest: &str) -> String {
+        let key = if key == "zone" { "topology.kubernetes.io/zone" } else { "kubernetes.io/hostname" };
+        format!(
+            r#"spec:{{"affinity": {{"{kind}": {{"requiredDuringSchedulingIgnoredDuringExecution": [
+            {{"topologyKey": "{key}", "labelSelector": {{"matchLabels": {{"app": "x"}}}}{rest}}}]}}}}}}"#
+        )
+    }
+
+    fn wish(kind: &str, weight: i64) -> String {
+        format!(
+            r#"spec:{{"affinity": {{"{kind}": {{"preferredDuringSchedulingIgnoredDuringExecution": [
+            {{"weight": {weight}, "podAffinityTerm": {{"topologyKey": "topology.kubernetes.io/zone", "labelSelector": {{"matchLabels": {{"app": "x"}}}}}}}}]}}}}}}"#
+        )
+        .replace('\n', " ")
+    }
+
+    fn check(pods: &str, pod: &str, expect: Expect) {
+        let cluster = format!("{ZONES}\n{pods}");
+        expect.assert_eq(&verdicts(&InterPodAffinity, &cluster, &pod.replace('\n', " ")));
+    }
+
+    #[test]
+    fn near_is_the_same_value_of_the_label() {
+        let near = expect![[r#"
+            a1 fits
+            a2 fits
+            b1: node(s) didn't match pod affinity rules
+            c: node(s) didn't match pod affinity rules
+        "#]];
+        check("pod x on=a1 label:app=x", &format!("pod p {}", term("podAffinity", "zone", "")), near);
+        let far = expect![[r#"
+            a1: node(s) didn't match pod anti-affinity rules (for now)
+            a2: node(s) didn't match pod anti-affinity rules (for now)
+            b1 fits
+            c fits
+        "#]];
+        check("pod x on=a1 label:app=x", &format!("pod p {}", term("podAntiAffinity", "zone", "")), far);
+    }
+
+    #[test]
+    fn the_first_of_a_group_may_go_anywhere_that_has_the_label() {
+        let anywhere = expect![[r#"
+            a1 fits
+            a2 fits
+            b1 fits
+            c: node(s) didn't match pod affinity rules
+        "#]];
+        check("", &format!("pod p label:app=x {}", term("podAffinity", "zone", "")), anywhere);
+        let nowhere = expect![[r#"
+            a1: node(s) didn't match pod affinity rules
+            a2: node(s) didn't match pod affinity rules
+            b1: node(s) didn't match pod affinity rules
+            c: node(s) didn't match pod affinity rules
+        "#]];
+        check("", &format!("pod p {}", term("podAffinity", "zone", "")), nowhere);
+    }
+
+    #[test]
+    fn pods_that_are_there_keep_others_away() {
+        check(
+            &format!("pod x on=a1 {}", term("podAntiAffinity", "host", "").replace('\n', " ")),
+            "pod p label:app=x",
+            expect![[r#"
+                a1: node(s) didn't satisfy existing pods anti-affinity rules (for now)
+                a2 fits
+                b1 fits
+                c fits
+            "#]],
+        );
+    }
+
+    #[test]
+    fn terms_mean_their_own_namespace_unless_they_say_others() {
+        let everywhere = || {
+            expect![[r#"
+                a1 fits
+                a2 fits
+                b1 fits
+                c fits
+            "#]]
+        };
+        let not_on_a1 = || {
+            expect![[r#"
+                a1: node(s) didn't match pod anti-affinity rules (for now)
+                a2 fits
+                b1 fits
+                c fits
+            "#]]
+        };
+        let other = "pod x on=a1 label:app=x ns=other";
+        let pod = |rest: &str| format!("pod p {}", term("podAntiAffinity", "host", rest));
+        check(other, &pod(""), everywhere());
+        check(other, &pod(r#", "namespaces": ["other"]"#), not_on_a1());
+        check(other, &pod(r#", "namespaceSelector": {"matchLabels": {"team": "b"}}"#), not_on_a1());
+        check(other, &pod(r#", "namespaceSelector": {"matchLabels": {"team": "c"}}"#), everywhere());
+        check(other, &pod(r#", "namespaceSelector": {}"#), not_on_a1());
+    }
+
+    #[test]
+    fn wishes_are_scores() {
+        check(
+            "pod x on=a1 label:app=x",
+            &format!("pod p {}", wish("podAffinity", 7)),
+            expect![[r#"
+                a1 fits 100
+                a2 fits 100
+                b1 fits 0
+                c fits 0
+            "#]],
+        );
+        check(
+            "pod x on=a1 label:app=x",
+            &format!("pod p {}", wish("podAntiAffinity", 7)),
+            expect![[r#"
+                a1 fits 0
+                a2 fits 0
+                b1 fits 100
+                c fits 100
+            "#]],
+        );
+        // So are the wishes and demands of pods that are there already.
+        check(
+            &format!(
+                "pod x on=b1 {}\n pod y on=a1 label:app=x {}",
+                wish("podAffinity", 7),
+                term("podAffinity", "zone", "").replace('\n', " ")
+            ),
+            "pod p label:app=x",
+            expect![[r#"
+                a1 fits 14
+                a2 fits 14
+                b1 fits 100
+                c fits 0
+            "#]],
+        );
+    }
+}

@@ -120,3 +120,25 @@ pub trait Plugin: Sync {
 pub fn by_name(plugins: &'static [&'static dyn Plugin], name: &str) -> Option<&'static dyn Plugin> {
     plugins.iter().copied().find(|p| p.name() == name)
 }
+
+/// What the plugin alone says of each node of the cluster, for the pod: `a fits 100` or `a: why not (for now)`.
+#[cfg(test)]
+pub fn verdicts(plugin: &dyn Plugin, cluster: &str, pod: &str) -> String {
+    let (world, pod) = (crate::world::world(cluster), crate::world::pod(pod));
+    assert_eq!(pod.invalid, None);
+    let mut nodes: Vec<&Node> = world.snapshot().nodes().collect();
+    nodes.sort_by_key(|n| n.name().clone());
+    let scores = plugin.score(&pod, world.snapshot(), &nodes);
+    let filter = match plugin.pre_filter(&pod, world.snapshot()) {
+        PreFilter::Skip => None,
+        PreFilter::Filter(filter) | PreFilter::Only(_, filter) => Some(filter),
+        PreFilter::Refuse(refusal) => return refusal.reasons.join(", "),
+    };
+    let line = |(i, node): (usize, &&Node)| match filter.as_ref().map_or(Ok(()), |filter| filter(node)) {
+        Ok(()) => format!("{} fits{}\n", node.name(), scores.as_ref().map_or(String::new(), |s| format!(" {}", s[i]))),
+        Err(refusal) => {
+            format!("{}: {}{}\n", node.name(), refusal.reasons.join(", "), if refusal.resolvable { " (for now)" } else { "" })
+        }
+    };
+    nodes.iter().enumerate().map(line).collect()
+}

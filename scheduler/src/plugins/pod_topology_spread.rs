@@ -166,3 +166,132 @@ fn fewest_is_best(raw: &[Option<i64>]) -> Vec<i64> {
     };
     raw.iter().map(score).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::Change;
+    use crate::plugins::verdicts;
+    use crate::world;
+    use expect_test::{Expect, expect};
+
+    const ZONES: &str = "
+        node a1 label:zone=a
+        node a2 label:zone=a
+        node b1 label:zone=b
+        node c";
+
+    fn pod(skew: u32, key: &str, unsatisfiable: &str, rest: &str) -> String {
+        let key = if key == "zone" { "topology.kubernetes.io/zone" } else { "kubernetes.io/hostname" };
+        format!(
+            r#"pod p label:app=x label:v=2 spec:{{"topologySpreadConstraints": [{{"maxSkew": {skew}, "topologyKey": "{key}",
+            "whenUnsatisfiable": "{unsatisfiable}", "labelSelector": {{"matchLabels": {{"app": "x"}}}}{rest}}}]}}"#
+        )
+        .replace('\n', " ")
+    }
+
+    fn check(pods: &str, pod: &str, expect: Expect) {
+        expect.assert_eq(&verdicts(&PodTopologySpread, &format!("{ZONES}\n{pods}"), pod));
+    }
+
+    #[test]
+    fn no_domain_gets_ahead_of_the_emptiest_by_more_than_the_skew() {
+        check(
+            "pod x on=a1 label:app=x",
+            &pod(1, "zone", "DoNotSchedule", ""),
+            expect![[r#"
+                a1: node(s) didn't match pod topology spread constraints (for now)
+                a2: node(s) didn't match pod topology spread constraints (for now)
+                b1 fits
+                c: node(s) didn't match pod topology spread constraints (missing required label)
+            "#]],
+        );
+        check(
+            "pod x on=a1 label:app=x",
+            &pod(2, "zone", "DoNotSchedule", ""),
+            expect![[r#"
+                a1 fits
+                a2 fits
+                b1 fits
+                c: node(s) didn't match pod topology spread constraints (missing required label)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn only_living_pods_of_the_group_and_the_namespace_count() {
+        let free = || {
+            expect![[r#"
+                a1 fits
+                a2 fits
+                b1 fits
+                c: node(s) didn't match pod topology spread constraints (missing required label)
+            "#]]
+        };
+        check("pod x on=a1 label:app=x deleting", &pod(1, "zone", "DoNotSchedule", ""), free());
+        check("pod x on=a1 label:app=x ns=other", &pod(1, "zone", "DoNotSchedule", ""), free());
+        check("pod x on=a1 label:app=y", &pod(1, "zone", "DoNotSchedule", ""), free());
+        check("pod x on=a1 label:app=x label:v=1", &pod(1, "zone", "DoNotSchedule", r#", "matchLabelKeys": ["v"]"#), free());
+    }
+
+    #[test]
+    fn too_few_domains_count_as_an_empty_one() {
+        check(
+            "pod x on=a1 label:app=x\n pod y on=b1 label:app=x",
+            &pod(1, "zone", "DoNotSchedule", r#", "minDomains": 3"#),
+            expect![[r#"
+                a1: node(s) didn't match pod topology spread constraints (for now)
+                a2: node(s) didn't match pod topology spread constraints (for now)
+                b1: node(s) didn't match pod topology spread constraints (for now)
+                c: node(s) didn't match pod topology spread constraints (missing required label)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn nodes_that_the_pod_cannot_use_are_no_domains() {
+        let cluster = "node a1 label:zone=a\n node b1 label:zone=b taint:x:NoSchedule\n pod x on=a1 label:app=x";
+        let fits = |rest| verdicts(&PodTopologySpread, cluster, &pod(1, "zone", "DoNotSchedule", rest));
+        assert!(fits("").starts_with("a1: node(s) didn't match"));
+        assert!(fits(r#", "nodeTaintsPolicy": "Honor""#).starts_with("a1 fits"));
+    }
+
+    #[test]
+    fn wishes_are_scores() {
+        check(
+            "pod x on=a1 label:app=x\n pod y on=a2 label:app=x\n pod z on=b1 label:app=x",
+            &pod(1, "zone", "ScheduleAnyway", ""),
+            expect![[r#"
+                a1 fits 33
+                a2 fits 33
+                b1 fits 100
+                c fits 0
+            "#]],
+        );
+        check(
+            "pod x on=a1 label:app=x",
+            &pod(1, "host", "ScheduleAnyway", ""),
+            expect![[r#"
+                a1 fits 0
+                a2 fits 100
+                b1 fits 100
+                c fits 100
+            "#]],
+        );
+    }
+
+    #[test]
+    fn pods_of_a_service_or_controller_are_spread_by_default() {
+        let mut world = world::world(&format!("{ZONES}\n pod x on=a1 label:app=x owner=rs"));
+        let pod = world::pod("pod p label:app=x owner=rs");
+        let scores = |world: &crate::cache::Cache| {
+            let nodes: Vec<&Node> = ["a1", "a2", "b1", "c"].map(|n| world.snapshot().node(n).expect("a node")).to_vec();
+            PodTopologySpread.score(&pod, world.snapshot(), &nodes)
+        };
+        assert_eq!(scores(&world), None);
+        let selector = api::labels::Selector::parse("app=x").expect("a selector");
+        world.snapshot_mut().groups_mut().controller("replicasets", Change::Put("rs".into(), selector));
+        // Same node, same zone, other zone; and a node without zone, which nothing speaks against.
+        assert_eq!(scores(&world), Some(vec![22, 44, 55, 100]));
+    }
+}
