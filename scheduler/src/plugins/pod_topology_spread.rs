@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::{MAX_SCORE, Plugin, PreFilter, Refusal};
 use crate::cluster_event::ClusterEvent;
+use crate::identity::NodeName;
 use crate::node::{Node, NodeFacts};
 use crate::pod::Pod;
 use crate::pod_terms::SpreadConstraint;
@@ -27,6 +28,11 @@ fn eligible(constraint: &SpreadConstraint, pod: &Pod, node: &NodeFacts) -> bool 
 fn members(constraint: &SpreadConstraint, pod: &Pod, node: &Node) -> i64 {
     let same = node.pods.iter().filter(|p| !p.deleting && p.namespace == pod.namespace && constraint.selects(&p.labels));
     i64::try_from(same.count()).unwrap_or(i64::MAX)
+}
+
+/// The domain that the node is in.
+fn value<'n>(node: &'n Node, constraint: &SpreadConstraint) -> Option<&'n str> {
+    node.facts.labels.get(&constraint.topology_key).map(String::as_str)
 }
 
 fn has_all_keys(constraints: &[&SpreadConstraint], node: &NodeFacts) -> bool {
@@ -107,26 +113,32 @@ impl Plugin for PodTopologySpread {
         }
         // A node that lacks a label is left out when the pod asked for the constraint, and else only where it matters.
         let counts = |node: &NodeFacts| !defaults.is_empty() || has_all_keys(&soft, node);
-        let scored: Vec<&&Node> = nodes.iter().filter(|n| counts(&n.facts)).collect();
+        let scored = nodes.iter().filter(|n| counts(&n.facts)).count();
+        let mut groups = Vec::<(&SpreadConstraint, HashMap<&NodeName, i64>)>::new();
         let mut raw = vec![0.0; nodes.len()];
         for constraint in &soft {
+            // Going through all pods is what takes time: constraints on the same group share it.
+            let known = groups.iter().position(|(c, _)| c.selectors == constraint.selectors);
+            let at = known.unwrap_or_else(|| {
+                groups.push((constraint, snapshot.nodes().map(|n| (n.name(), members(constraint, pod, n))).collect()));
+                groups.len() - 1
+            });
+            let group = &groups[at].1;
             let per_node = constraint.topology_key == HOSTNAME;
             let mut domains = HashMap::<&str, i64>::new();
             if !per_node {
-                let values = scored.iter().filter_map(|n| n.facts.labels.get(&constraint.topology_key));
-                domains.extend(values.map(|v| (v.as_str(), 0)));
+                domains.extend(nodes.iter().filter(|n| counts(&n.facts)).filter_map(|n| Some((value(n, constraint)?, 0))));
                 for node in snapshot.nodes().filter(|n| counts(&n.facts) && eligible(constraint, pod, &n.facts)) {
-                    let sum = node.facts.labels.get(&constraint.topology_key).and_then(|v| domains.get_mut(v.as_str()));
-                    if let Some(sum) = sum {
-                        *sum += members(constraint, pod, node);
+                    if let Some(sum) = value(node, constraint).and_then(|v| domains.get_mut(v)) {
+                        *sum += group[node.name()];
                     }
                 }
             }
-            let size = if per_node { scored.len() } else { domains.len() };
+            let size = if per_node { scored } else { domains.len() };
             let weight = ((size + 2) as f64).ln();
             for (node, score) in nodes.iter().zip(&mut raw).filter(|(n, _)| counts(&n.facts)) {
-                let Some(value) = node.facts.labels.get(&constraint.topology_key) else { continue };
-                let here = if per_node { members(constraint, pod, node) } else { domains.get(value.as_str()).copied().unwrap_or(0) };
+                let Some(value) = value(node, constraint) else { continue };
+                let here = if per_node { group[node.name()] } else { domains.get(value).copied().unwrap_or(0) };
                 *score += here as f64 * weight + (constraint.max_skew - 1) as f64;
             }
         }
