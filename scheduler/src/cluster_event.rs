@@ -38,16 +38,7 @@ pub enum ClusterEvent<'a> {
     },
 }
 
-impl<'a> ClusterEvent<'a> {
-    /// The node as it is now, for an event that says how a node is.
-    #[must_use]
-    pub fn node(&self) -> Option<&'a NodeFacts> {
-        match self {
-            Self::NodeAdded(node) | Self::NodeChanged { new: node, .. } => Some(node),
-            _ => None,
-        }
-    }
-
+impl ClusterEvent<'_> {
     /// Whether a node now satisfies `fits` and did not before.
     #[must_use]
     pub fn makes_a_node(&self, fits: impl Fn(&NodeFacts) -> bool) -> bool {
@@ -55,20 +46,6 @@ impl<'a> ClusterEvent<'a> {
             Self::NodeAdded(node) => fits(node),
             Self::NodeChanged { old, new } => fits(new) && !fits(old),
             _ => false,
-        }
-    }
-
-    /// The name that upstream's metrics give to it.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NodeAdded(_) => "NodeAdd",
-            Self::NodeChanged { .. } => "NodeUpdate",
-            Self::NodeRemoved(_) => "NodeDelete",
-            Self::PodAssigned(_) => "AssignedPodAdd",
-            Self::AssignedPodChanged { .. } => "AssignedPodUpdate",
-            Self::AssignedPodGone(_) => "AssignedPodDelete",
-            Self::NamespaceChanged { .. } => "NamespaceUpdate",
         }
     }
 }

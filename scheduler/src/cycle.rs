@@ -101,10 +101,32 @@ pub fn schedule(plugins: &[&dyn Plugin], pod: &Pod, snapshot: &Snapshot, chance:
 ///
 /// # Errors
 /// Why not.
-pub fn fits(plugins: &[&dyn Plugin], pod: &Pod, world: &Snapshot, node: &NodeName) -> Result<(), Refusal> {
-    let search = Search::new(plugins, pod, world).map_err(|(_, refusal)| refusal)?;
-    let Some(node) = world.node(node.as_str()) else { return Err(Refusal::for_good("node not found")) };
-    search.judge(node).map_err(|(_, refusal)| refusal)
+pub fn fits(plugins: &[&dyn Plugin], pod: &Pod, world: &Snapshot, name: &NodeName) -> Result<(), Refusal> {
+    let Some(node) = world.node(name.as_str()) else { return Err(Refusal::for_good("node not found")) };
+    // One node only: what looks at the whole cluster comes last, and is spared when the node lacks room anyway.
+    for plugin in plugins {
+        match plugin.pre_filter(pod, world) {
+            PreFilter::Skip => {}
+            PreFilter::Filter(filter) | PreFilter::Only(_, filter) => filter(node)?,
+            PreFilter::Refuse(refusal) => return Err(refusal),
+        }
+    }
+    match with_nominated(pod, world, node) {
+        Some(later) => fits(plugins, pod, &later, name),
+        None => Ok(()),
+    }
+}
+
+/// The world in which the more important pods for which room is made on `node` have come; `None` when there are none.
+fn with_nominated(pod: &Pod, world: &Snapshot, node: &Node) -> Option<Snapshot> {
+    let mut coming = world.nominated(node.name(), pod).peekable();
+    coming.peek()?;
+    let mut later = world.clone();
+    for other in coming {
+        later.add_pod(node.name(), other.clone());
+    }
+    later.nominated_mut().remove(node.name());
+    Some(later)
 }
 
 /// The filters for one pod, in the world as it is and in the world in which the nominated pods have come.
@@ -146,14 +168,7 @@ impl<'a> Search<'a> {
     fn judge(&self, node: &Node) -> Result<(), Refused> {
         self.judge_as_it_is(node)?;
         // Room that was made for others is theirs; but they may not come, so the pod must fit without them too.
-        let mut coming = self.world.nominated(node.name(), self.pod).peekable();
-        if coming.peek().is_none() {
-            return Ok(());
-        }
-        let mut later = self.world.clone();
-        for other in coming {
-            later.add_pod(node.name(), other.clone());
-        }
+        let Some(later) = with_nominated(self.pod, self.world, node) else { return Ok(()) };
         let search = Search::new(self.plugins, self.pod, &later)?;
         later.node(node.name().as_str()).map_or(Ok(()), |node| search.judge_as_it_is(node))
     }

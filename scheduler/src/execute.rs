@@ -54,7 +54,7 @@ impl Executor {
                     self.patch(&pod, &patch).await;
                 }
                 if reason != Reason::SchedulingGated {
-                    tracing::info!(namespace = &*pod.namespace, name = &*pod.name, message, "the pod has no node yet");
+                    tracing::info!(namespace = &*pod.namespace, name = &*pod.name, why = message, "the pod has no node yet");
                     self.events.failed(&pod, &message).await;
                 }
                 None

@@ -79,7 +79,7 @@ impl AsRef<CommonFlags> for Flags {
 const LEASE: &str = "kube-scheduler";
 /// Changes that may wait to be taken in; then the watches wait.
 const FEED: usize = 1_024;
-/// Changes taken in before the next pod has its turn.
+/// Changes taken in at once.
 const BATCH: usize = 256;
 /// Requests to the apiserver at a time; more bindings only queue up there.
 const WRITES: usize = 128;
@@ -134,7 +134,6 @@ async fn work(client: Client, context: &Context, metrics: Metrics, stop: Cancell
             todo.extend(scheduler.observe(observation, now));
         };
         tokio::select! {
-            biased;
             () = stop.cancelled() => break,
             Some(done) = writes.join_next(), if !writes.is_empty() => match done {
                 Ok(Some(observation)) => take_in(&mut scheduler, observation),

@@ -1,6 +1,5 @@
 //! The scheduler's metrics, with upstream's names.
 
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use daemon::metrics::Metrics as Registry;
@@ -26,9 +25,11 @@ pub struct Metrics {
     attempts_per_pod: Histogram,
     preemptions: Counter,
     victims: Histogram,
-    pending: Family<Labels, Gauge>,
-    cache: Family<Labels, Gauge>,
-    goroutines: Gauge<f64, AtomicU64>,
+    /// Active, backing off, unschedulable, gated.
+    pending: [Gauge; 4],
+    /// Nodes, pods, assumed pods.
+    cache: [Gauge; 3],
+    goroutines: Gauge,
 }
 
 fn short() -> Histogram {
@@ -44,6 +45,14 @@ impl Metrics {
     #[must_use]
     pub fn new(registry: &Registry, profile: &str) -> Self {
         let family = |make: fn() -> Histogram| Histograms::new_with_constructor(make);
+        let gauges = |name: &str, help: &str| registry.register(name, help, Family::<Labels, Gauge>::default());
+        let pending = gauges(
+            "scheduler_pending_pods",
+            "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number of unschedulable pods that the scheduler never attempted to schedule because they are gated",
+        );
+        let cache = gauges("scheduler_cache_size", "Number of nodes, pods, and assumed (bound) pods in the scheduler cache");
+        let goroutines = gauges("scheduler_goroutines", "Number of running goroutines split by the work they do such as binding");
+        let of = |family: &Family<Labels, Gauge>, key, value: &str| family.get_or_create(&vec![(key, value.to_owned())]).clone();
         Self {
             profile: profile.to_owned(),
             attempts: registry.register(
@@ -77,17 +86,9 @@ impl Metrics {
                 "Number of selected preemption victims",
                 Histogram::new(exponential_buckets(1.0, 2.0, 7)),
             ),
-            pending: registry.register(
-                "scheduler_pending_pods",
-                "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number of unschedulable pods that the scheduler never attempted to schedule because they are gated",
-                Family::default(),
-            ),
-            cache: registry.register(
-                "scheduler_cache_size",
-                "Number of nodes, pods, and assumed (bound) pods in the scheduler cache",
-                Family::default(),
-            ),
-            goroutines: registry.register("scheduler_goroutines", "Number of running bindings and other writes", Gauge::default()),
+            pending: ["active", "backoff", "unschedulable", "gated"].map(|queue| of(&pending, "queue", queue)),
+            cache: ["nodes", "pods", "assumed_pods"].map(|kind| of(&cache, "type", kind)),
+            goroutines: of(&goroutines, "operation", "binding"),
         }
     }
 
@@ -120,16 +121,10 @@ impl Metrics {
 
     /// How things stand.
     pub fn stand(&self, queue: Lengths, (nodes, pods, assumed): (usize, usize, usize), writes: usize) {
-        let set = |family: &Family<Labels, Gauge>, key: &'static str, value: &str, n: usize| {
-            family.get_or_create(&vec![(key, value.to_owned())]).set(i64::try_from(n).unwrap_or(i64::MAX));
-        };
-        set(&self.pending, "queue", "active", queue.active);
-        set(&self.pending, "queue", "backoff", queue.backoff);
-        set(&self.pending, "queue", "unschedulable", queue.unschedulable);
-        set(&self.pending, "queue", "gated", queue.gated);
-        set(&self.cache, "type", "nodes", nodes);
-        set(&self.cache, "type", "pods", pods);
-        set(&self.cache, "type", "assumed_pods", assumed);
-        self.goroutines.set(f64::from(u32::try_from(writes).unwrap_or(u32::MAX)));
+        let set = |gauge: &Gauge, n: usize| _ = gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
+        let pending = [queue.active, queue.backoff, queue.unschedulable, queue.gated];
+        self.pending.iter().zip(pending).for_each(|(gauge, n)| set(gauge, n));
+        self.cache.iter().zip([nodes, pods, assumed]).for_each(|(gauge, n)| set(gauge, n));
+        set(&self.goroutines, writes);
     }
 }

@@ -111,18 +111,19 @@ impl Pod {
     #[must_use]
     pub fn parse(pod: &core::Pod) -> Self {
         let meta = &pod.metadata;
-        let (spec, status) = (pod.spec.clone().unwrap_or_default(), pod.status.clone().unwrap_or_default());
+        let (no_spec, no_status) = (core::PodSpec::default(), core::PodStatus::default());
+        let (spec, status) = (pod.spec.as_ref().unwrap_or(&no_spec), pod.status.as_ref().unwrap_or(&no_status));
         let labels = meta.labels.clone().unwrap_or_default();
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let node = spec.node_name.as_deref().filter(|n| !n.is_empty()).map(NodeName::from);
-        let conditions = status.conditions.unwrap_or_default();
+        let conditions = status.conditions.as_deref().unwrap_or_default();
         let mut out = Self {
             namespace: namespace.into(),
             name: meta.name.as_deref().unwrap_or_default().into(),
             uid: meta.uid.as_deref().map(Uid::from),
             generation: meta.generation,
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
-            started: status.start_time.map(|t| t.0),
+            started: status.start_time.as_ref().map(|t| t.0),
             priority: spec.priority.unwrap_or(0),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
             scheduler_name: spec.scheduler_name.as_deref().filter(|n| !n.is_empty()).unwrap_or(DEFAULT_SCHEDULER).into(),
@@ -130,23 +131,23 @@ impl Pod {
             deleting: meta.deletion_timestamp.is_some(),
             preempted: conditions.iter().any(|c| c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("PreemptionByScheduler")),
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-            ports: ports(&spec),
+            ports: ports(spec),
             tolerations: spec.tolerations.iter().flatten().filter_map(Toleration::parse).collect(),
-            images: images(&spec),
+            images: images(spec),
             controller: meta.owner_references.iter().flatten().find(|o| o.controller == Some(true)).map(|o| Uid::from(o.uid.as_str())),
             gates: spec.scheduling_gates.iter().flatten().map(|g| g.name.clone()).collect(),
-            condition: conditions.into_iter().find(|c| c.type_ == "PodScheduled").map(|c| Condition {
-                status: c.status,
-                reason: c.reason.unwrap_or_default(),
-                message: c.message.unwrap_or_default(),
-                since: c.last_transition_time.map(|t| t.0),
+            condition: conditions.iter().find(|c| c.type_ == "PodScheduled").map(|c| Condition {
+                status: c.status.clone(),
+                reason: c.reason.clone().unwrap_or_default(),
+                message: c.message.clone().unwrap_or_default(),
+                since: c.last_transition_time.as_ref().map(|t| t.0),
             }),
-            shape: if node.is_none() { shape(&spec, &labels) } else { 0 },
+            shape: if node.is_none() { shape(spec, &labels) } else { 0 },
             node,
             labels,
             ..Self::default()
         };
-        if let Err(why) = out.parse_demands(pod, &spec) {
+        if let Err(why) = out.parse_demands(pod, spec) {
             out.invalid = Some(why);
         }
         out

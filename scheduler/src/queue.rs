@@ -226,12 +226,6 @@ impl Queue {
         self.pods.keys()
     }
 
-    /// The pod as it waits here.
-    #[must_use]
-    pub fn get(&self, uid: &Uid) -> Option<&Arc<Pod>> {
-        self.pods.get(uid).map(|w| &w.pod)
-    }
-
     fn plugins_of(&self, waiting: &Waiting) -> impl Iterator<Item = &'static dyn Plugin> {
         waiting.refused_by.iter().filter_map(|name| by_name(self.plugins, name))
     }
