@@ -256,6 +256,13 @@ mod tests {
     }
 
     #[test]
+    fn absurd_amounts_do_no_harm() {
+        let cluster = "node a cpu=8E memory=8E image:big=9000000000000000000\n node b cpu=-1 memory=-1\n pod x on=a cpu=8E memory=8E";
+        check(cluster, "pod p memory=8E image=big", expect!["0/2 nodes are available: 2 Insufficient memory."]);
+        check(&cluster.replace("pod x", "node c cpu=8E memory=8E\n pod x"), "pod p memory=7E image=big", expect!["c"]);
+    }
+
+    #[test]
     fn selects_nodes_by_label() {
         let cluster = "node a label:disk=hdd label:n=5\n node b label:disk=ssd label:n=50";
         check(cluster, r#"pod p spec:{"nodeSelector": {"disk": "ssd"}}"#, expect!["b"]);

@@ -1,9 +1,10 @@
 //! Does what the scheduler decided. Nothing is decided here.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use daemon::clock::Clock;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
@@ -33,8 +34,19 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Does `effect`. Gives back what came of it, where the scheduler waits for that.
-    pub async fn execute(&self, effect: Effect) -> Option<Observation> {
+    /// Does `effect`. Gives back what came of it, where the scheduler waits for that; even of a panic, so that one pod's bad
+    /// luck leaves the others, and the pod itself gets another try.
+    pub async fn execute_or_say(&self, effect: Effect) -> Option<Observation> {
+        let broken = || "the scheduler panicked".to_owned();
+        let otherwise = match &effect {
+            Effect::Bind { pod, .. } => pod.uid.clone().map(|uid| Observation::Bound(uid, Binding::Failed(broken()))),
+            Effect::Evict { pod, .. } => pod.uid.clone().map(|uid| Observation::Evicted { uid, failed: true }),
+            Effect::Scheduled { .. } | Effect::Explain { .. } | Effect::Withdraw(_) => None,
+        };
+        AssertUnwindSafe(self.execute(effect)).catch_unwind().await.unwrap_or(otherwise)
+    }
+
+    async fn execute(&self, effect: Effect) -> Option<Observation> {
         match effect {
             Effect::Bind { pod, node } => {
                 let outcome = bind(&self.client, &pod, &node).await;

@@ -46,7 +46,7 @@ mod world;
 use events::Events;
 use execute::Executor;
 use metrics::Metrics;
-use observation::{Binding, Observation};
+use observation::Observation;
 use scheduler::{Effect, Scheduler};
 use serving::{ServingFlags, serve};
 use watch::Told;
@@ -102,6 +102,18 @@ pub async fn run(flags: Flags, context: Context) -> anyhow::Result<()> {
     }
 }
 
+/// Everything that wakes the loop.
+enum Woken {
+    /// A write has ended.
+    Wrote(Result<Option<Observation>, tokio::task::JoinError>),
+    /// The watches have said something.
+    Told,
+    /// A pod is ready to be looked at.
+    Ready,
+    /// What waited for time to pass may go on.
+    Time,
+}
+
 /// Schedules until `stop`.
 async fn work(client: Client, context: &Context, metrics: Metrics, stop: CancellationToken) -> anyhow::Result<()> {
     let clock = context.clock;
@@ -118,53 +130,55 @@ async fn work(client: Client, context: &Context, metrics: Metrics, stop: Cancell
             && let Some(effect) = todo.pop_front()
         {
             let executor = executor.clone();
-            writes.spawn(async move { executor.execute(effect).await });
+            writes.spawn(async move { executor.execute_or_say(effect).await });
         }
         let now = clock.now();
         scheduler.advance(now);
         metrics.stand(scheduler.lengths(), scheduler.sizes(), writes.len());
         // Before everything is known, every decision might be wrong.
         let ready = unknown == 0 && todo.is_empty() && writes.len() < WRITES && scheduler.is_ready(now);
-        let mut take_in = |scheduler: &mut Scheduler, observation: Observation| {
-            if let Observation::Bound(uid, Binding::Done) = &observation
-                && let Some(waiting) = scheduler.binding(uid)
-            {
-                metrics.bound(waiting, since(waiting.since, now));
-            }
-            todo.extend(scheduler.observe(observation, now));
-        };
-        tokio::select! {
+        let nap = scheduler.next_wake().map_or(IDLE, |at| since(now, at).min(IDLE));
+        let woken = tokio::select! {
             () = stop.cancelled() => break,
-            Some(done) = writes.join_next(), if !writes.is_empty() => match done {
-                Ok(Some(observation)) => take_in(&mut scheduler, observation),
-                Ok(None) => {}
-                Err(error) => tracing::error!(%error, "a write to the apiserver broke"),
-            },
             Some(ended) = watches.join_next() => anyhow::bail!("a watch ended: {ended:?}"),
-            _ = told.recv_many(&mut batch, BATCH) => for said in batch.drain(..) {
-                match said {
-                    Told::Observed(observation) => take_in(&mut scheduler, observation),
-                    Told::Synced => {
-                        unknown -= 1;
-                        if unknown == 0 {
-                            tracing::info!("the cluster is known; scheduling starts");
+            Some(done) = writes.join_next(), if !writes.is_empty() => Woken::Wrote(done),
+            _ = told.recv_many(&mut batch, BATCH) => Woken::Told,
+            () = std::future::ready(()), if ready => Woken::Ready,
+            () = tokio::time::sleep(nap) => Woken::Time,
+        };
+        let now = clock.now();
+        let mut seen = Vec::new();
+        match woken {
+            Woken::Wrote(done) => seen.extend(done?),
+            Woken::Told => {
+                for told in batch.drain(..) {
+                    match told {
+                        Told::Observed(observation) => seen.push(observation),
+                        Told::Synced => {
+                            unknown -= 1;
+                            if unknown == 0 {
+                                tracing::info!("the cluster is known; scheduling starts");
+                            }
                         }
                     }
                 }
-            },
-            () = std::future::ready(()), if ready => {
+            }
+            Woken::Ready => {
                 let started = Instant::now();
                 if let Some((attempt, effects)) = scheduler.step(rand::random(), now) {
-                    metrics.attempt(attempt, started.elapsed());
-                    for effect in &effects {
-                        if let Effect::Evict { plan, .. } = effect {
-                            metrics.preemption(plan.victims.len());
-                        }
-                    }
+                    metrics.decided(attempt, &effects, started.elapsed());
                     todo.extend(effects);
                 }
-            },
-            () = tokio::time::sleep(scheduler.next_wake().map_or(IDLE, |at| since(now, at).min(IDLE))) => {}
+            }
+            Woken::Time => {}
+        }
+        for observation in seen {
+            if let Observation::Bound(uid, outcome) = &observation
+                && let Some(waiting) = scheduler.binding(uid)
+            {
+                metrics.bound(outcome, waiting, now);
+            }
+            todo.extend(scheduler.observe(observation, now));
         }
     }
     // What is under way may end; nothing new begins.

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use daemon::metrics::Metrics as Registry;
+use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use crate::observation::Binding;
 use crate::queue::{Lengths, Waiting};
-use crate::scheduler::Attempt;
+use crate::scheduler::{Attempt, Effect};
 
 type Labels = Vec<(&'static str, String)>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
@@ -92,31 +94,42 @@ impl Metrics {
         }
     }
 
-    /// An attempt that took so long to decide.
-    pub fn attempt(&self, attempt: Attempt, took: Duration) {
-        let result = match attempt {
-            Attempt::Scheduled => "scheduled",
-            Attempt::Unschedulable => "unschedulable",
-            Attempt::Error => "error",
-        };
+    /// An attempt that took so long to decide. One that placed the pod is not over before it is bound.
+    pub fn decided(&self, attempt: Attempt, effects: &[Effect], took: Duration) {
+        self.algorithm_duration.observe(took.as_secs_f64());
+        match attempt {
+            Attempt::Scheduled => {}
+            Attempt::Unschedulable => self.attempted("unschedulable", took),
+            Attempt::Error => self.attempted("error", took),
+        }
+        for effect in effects {
+            if let Effect::Evict { plan, .. } = effect {
+                self.preemptions.inc();
+                self.victims.observe(f64::from(u32::try_from(plan.victims.len()).unwrap_or(u32::MAX)));
+            }
+        }
+    }
+
+    /// What came of the binding of a pod that has waited.
+    pub fn bound(&self, outcome: &Binding, waiting: &Waiting, now: Timestamp) {
+        let since = |then: Timestamp| Duration::try_from(now.duration_since(then)).unwrap_or_default();
+        match outcome {
+            Binding::Done => {
+                self.attempted("scheduled", since(waiting.tried));
+                // Upstream's label counts exactly up to 15 attempts.
+                let attempts = if waiting.attempts >= 16 { "16+".to_owned() } else { waiting.attempts.to_string() };
+                self.sli_duration.get_or_create(&vec![("attempts", attempts)]).observe(since(waiting.since).as_secs_f64());
+                self.attempts_per_pod.observe(f64::from(waiting.attempts));
+            }
+            Binding::Failed(_) => self.attempted("error", since(waiting.tried)),
+            Binding::Conflict | Binding::Gone => {}
+        }
+    }
+
+    fn attempted(&self, result: &str, took: Duration) {
         let labels = vec![("profile", self.profile.clone()), ("result", result.to_owned())];
         self.attempts.get_or_create(&labels).inc();
         self.attempt_duration.get_or_create(&labels).observe(took.as_secs_f64());
-        self.algorithm_duration.observe(took.as_secs_f64());
-    }
-
-    /// A pod that is bound, so long after it came.
-    pub fn bound(&self, waiting: &Waiting, since_it_came: Duration) {
-        // Upstream's label counts exactly up to 15 attempts.
-        let attempts = if waiting.attempts >= 16 { "16+".to_owned() } else { waiting.attempts.to_string() };
-        self.sli_duration.get_or_create(&vec![("attempts", attempts)]).observe(since_it_came.as_secs_f64());
-        self.attempts_per_pod.observe(f64::from(waiting.attempts));
-    }
-
-    /// An attempt to make room.
-    pub fn preemption(&self, victims: usize) {
-        self.preemptions.inc();
-        self.victims.observe(f64::from(u32::try_from(victims).unwrap_or(u32::MAX)));
     }
 
     /// How things stand.

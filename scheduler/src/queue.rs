@@ -35,7 +35,8 @@ pub struct Waiting {
     pub since: Timestamp,
     /// The plugins that refused it the last time; empty after an error.
     pub refused_by: BTreeSet<&'static str>,
-    tried: Timestamp,
+    /// When it was last tried.
+    pub tried: Timestamp,
     turn: u64,
     place: Place,
 }

@@ -31,8 +31,8 @@ impl Plugin for ImageLocality {
         }
         let most = MOST_EACH.saturating_mul(i64::try_from(pod.images.len()).unwrap_or(i64::MAX));
         let score = |node: &Node| {
-            let here = shares.iter().filter_map(|(image, share)| Some((*node.facts.images.get(*image)? as f64 * share) as i64));
-            (here.sum::<i64>().clamp(LEAST, most) - LEAST) * MAX_SCORE / (most - LEAST)
+            let here = shares.iter().filter_map(|(image, share)| Some(*node.facts.images.get(*image)? as f64 * share));
+            ((here.sum::<f64>() as i64).clamp(LEAST, most) - LEAST) * MAX_SCORE / (most - LEAST)
         };
         Some(nodes.iter().map(|n| score(n)).collect())
     }

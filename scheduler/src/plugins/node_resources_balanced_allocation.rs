@@ -23,8 +23,8 @@ impl Plugin for NodeResourcesBalancedAllocation {
             if offer.milli_cpu <= 0 || offer.memory <= 0 {
                 return MAX_SCORE;
             }
-            let cpu = fraction(offer.milli_cpu, node.requested.milli_cpu + pod.requests.milli_cpu);
-            let memory = fraction(offer.memory, node.requested.memory + pod.requests.memory);
+            let cpu = fraction(offer.milli_cpu, node.requested.milli_cpu.saturating_add(pod.requests.milli_cpu));
+            let memory = fraction(offer.memory, node.requested.memory.saturating_add(pod.requests.memory));
             // The standard deviation of two values is half their distance.
             ((1.0 - (cpu - memory).abs() / 2.0) * MAX_SCORE as f64) as i64
         };

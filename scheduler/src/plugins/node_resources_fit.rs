@@ -64,8 +64,10 @@ impl Plugin for NodeResourcesFit {
         let free = |capacity: i64, used: i64| -> i64 { if used > capacity { 0 } else { (capacity - used) * MAX_SCORE / capacity } };
         let score = |node: &Node| {
             let offer = &node.facts.allocatable;
-            let parts =
-                [(offer.milli_cpu, node.scored.milli_cpu + pod.scored.milli_cpu), (offer.memory, node.scored.memory + pod.scored.memory)];
+            let parts = [
+                (offer.milli_cpu, node.scored.milli_cpu.saturating_add(pod.scored.milli_cpu)),
+                (offer.memory, node.scored.memory.saturating_add(pod.scored.memory)),
+            ];
             let scores = parts.into_iter().filter(|(capacity, _)| *capacity > 0).map(|(capacity, used)| free(capacity, used));
             let (sum, count) = scores.fold((0, 0), |(sum, count), s| (sum + s, count + 1));
             if count == 0 { 0 } else { sum / count }
