@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::flags::Flags;
 use crate::runner::Controller;
 
+pub mod deployment;
 pub mod replicaset;
 
 /// One line of the list.
@@ -23,11 +24,20 @@ pub struct Row {
     pub make: fn(&Flags) -> anyhow::Result<Option<Arc<dyn Controller>>>,
 }
 
+const DEPLOYMENTS: (&str, &str) = ("apps/v1", "Deployment");
 const PODS: (&str, &str) = ("v1", "Pod");
 const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
 
 /// All of them. The order has no meaning.
 pub const ALL: &[Row] = &[
+    Row {
+        name: "deployment-controller",
+        queue: "deployment",
+        component: "deployment-controller",
+        reads: &[DEPLOYMENTS, REPLICA_SETS, PODS],
+        workers: |f| f.concurrent_deployment_syncs,
+        make: |_| Ok(Some(Arc::new(deployment::Deployments))),
+    },
     Row {
         name: "replicaset-controller",
         queue: "replicaset",
