@@ -18,6 +18,8 @@ pub mod pod_state;
 pub mod queue;
 pub mod runner;
 pub mod serve;
+pub mod service_pods;
+pub mod slices;
 pub mod watch;
 #[cfg(test)]
 mod world;

@@ -6,7 +6,12 @@ use crate::flags::Flags;
 use crate::runner::Controller;
 
 pub mod deployment;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod endpointslice_mirroring;
 pub mod replicaset;
+pub mod root_ca;
+pub mod serviceaccount;
 
 /// One line of the list.
 pub struct Row {
@@ -24,9 +29,20 @@ pub struct Row {
     pub make: fn(&Flags) -> anyhow::Result<Option<Arc<dyn Controller>>>,
 }
 
+const CONFIG_MAPS: (&str, &str) = ("v1", "ConfigMap");
 const DEPLOYMENTS: (&str, &str) = ("apps/v1", "Deployment");
+const ENDPOINTS: (&str, &str) = ("v1", "Endpoints");
+const ENDPOINT_SLICES: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
+const NAMESPACES: (&str, &str) = ("v1", "Namespace");
+const NODES: (&str, &str) = ("v1", "Node");
 const PODS: (&str, &str) = ("v1", "Pod");
 const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
+const SERVICES: (&str, &str) = ("v1", "Service");
+const SERVICE_ACCOUNTS: (&str, &str) = ("v1", "ServiceAccount");
+
+fn some(controller: impl Controller) -> anyhow::Result<Option<Arc<dyn Controller>>> {
+    Ok(Some(Arc::new(controller)))
+}
 
 /// All of them. The order has no meaning.
 pub const ALL: &[Row] = &[
@@ -36,7 +52,31 @@ pub const ALL: &[Row] = &[
         component: "deployment-controller",
         reads: &[DEPLOYMENTS, REPLICA_SETS, PODS],
         workers: |f| f.concurrent_deployment_syncs,
-        make: |_| Ok(Some(Arc::new(deployment::Deployments))),
+        make: |_| some(deployment::Deployments),
+    },
+    Row {
+        name: "endpoints-controller",
+        queue: "endpoint",
+        component: "endpoint-controller",
+        reads: &[SERVICES, PODS, ENDPOINTS],
+        workers: |f| f.concurrent_endpoint_syncs,
+        make: |_| some(endpoints::EndpointsOfServices),
+    },
+    Row {
+        name: "endpointslice-controller",
+        queue: "endpoint_slice",
+        component: "endpoint-slice-controller",
+        reads: &[SERVICES, PODS, NODES, ENDPOINT_SLICES],
+        workers: |f| f.concurrent_service_endpoint_syncs,
+        make: |_| some(endpointslice::EndpointSlices),
+    },
+    Row {
+        name: "endpointslice-mirroring-controller",
+        queue: "endpoint_slice_mirroring",
+        component: "endpoint-slice-mirroring-controller",
+        reads: &[SERVICES, ENDPOINTS, ENDPOINT_SLICES],
+        workers: |f| f.mirroring_concurrent_service_endpoint_syncs,
+        make: |_| some(endpointslice_mirroring::Mirroring),
     },
     Row {
         name: "replicaset-controller",
@@ -44,6 +84,25 @@ pub const ALL: &[Row] = &[
         component: "replicaset-controller",
         reads: &[REPLICA_SETS, PODS],
         workers: |f| f.concurrent_replicaset_syncs,
-        make: |_| Ok(Some(Arc::new(replicaset::ReplicaSets))),
+        make: |_| some(replicaset::ReplicaSets),
+    },
+    Row {
+        name: "root-ca-certificate-publisher-controller",
+        queue: "root_ca_cert_publisher",
+        component: "root-ca-cert-publisher",
+        reads: &[NAMESPACES, CONFIG_MAPS],
+        workers: |_| 1,
+        make: |f| match &f.root_ca_file {
+            Some(file) => some(root_ca::RootCa::load(file)?),
+            None => Ok(None),
+        },
+    },
+    Row {
+        name: "serviceaccount-controller",
+        queue: "serviceaccount",
+        component: "serviceaccount-controller",
+        reads: &[NAMESPACES, SERVICE_ACCOUNTS],
+        workers: |_| 1,
+        make: |_| some(serviceaccount::ServiceAccounts),
     },
 ];
