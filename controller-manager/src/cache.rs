@@ -12,6 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -45,6 +46,7 @@ type Handler<K> = Box<dyn Fn(Change<'_, K>) + Send + Sync>;
 pub struct Cache<K> {
     state: RwLock<State<K>>,
     synced: AtomicBool,
+    watched: AtomicBool,
     on_sync: Notify,
     /// Held while a change is applied and told, so that handlers hear of changes in order.
     handlers: Mutex<Vec<Handler<K>>>,
@@ -61,7 +63,7 @@ struct State<K> {
 impl<K> Default for Cache<K> {
     fn default() -> Self {
         let state = State { objects: BTreeMap::new(), by_owner: HashMap::new(), by_index: HashMap::new(), gone: HashMap::new() };
-        Self { state: RwLock::new(state), synced: AtomicBool::new(false), on_sync: Notify::new(), handlers: Mutex::default() }
+        Self { state: RwLock::new(state), synced: AtomicBool::new(false), watched: AtomicBool::new(false), on_sync: Notify::new(), handlers: Mutex::default() }
     }
 }
 
@@ -256,6 +258,9 @@ fn tell<K>(handlers: &[Handler<K>], old: Option<&K>, new: Option<&K>) {
     }
 }
 
+/// Hears of the metadata before and after a change.
+pub type MetaHandler = Box<dyn Fn(Option<&ObjectMeta>, Option<&ObjectMeta>) + Send + Sync>;
+
 /// A cache as those see it who do not care for the type of its objects: the watch, and the executor of plans.
 pub trait AnyCache: Send + Sync {
     /// The kind of the objects.
@@ -283,6 +288,12 @@ pub trait AnyCache: Send + Sync {
     fn replace_json(&self, items: &[String], version: u64);
     /// Calls every handler for every object, as if it had just changed.
     fn resync(&self);
+    /// A watch fills this cache from now on.
+    fn set_watched(&self);
+    /// Whether a watch fills it with every object of its kind.
+    fn is_watched_whole(&self) -> bool;
+    /// As [`Cache::subscribe`], for those who read metadata only.
+    fn subscribe_meta(&self, handler: MetaHandler);
     /// Forgets the handlers, which may hold this cache alive.
     fn unsubscribe_all(&self);
 }
@@ -341,6 +352,18 @@ impl<K: Object> AnyCache for Cache<K> {
         for object in self.list() {
             tell(&handlers, Some(&object), Some(&object));
         }
+    }
+
+    fn set_watched(&self) {
+        self.watched.store(true, Ordering::Release);
+    }
+
+    fn is_watched_whole(&self) -> bool {
+        self.watched.load(Ordering::Acquire) && self.bounds() == ("", "")
+    }
+
+    fn subscribe_meta(&self, handler: MetaHandler) {
+        self.subscribe(move |change| handler(change.old.map(Object::meta), change.new.map(Object::meta)));
     }
 
     fn unsubscribe_all(&self) {

@@ -107,6 +107,7 @@ async fn lead(flags: &Flags, context: &Context, client: Client, metrics: QueueMe
     drop(recorder);
     for (version, kind) in watched {
         let cache = caches.of(version, kind).with_context(|| format!("there is no cache of {version} {kind}"))?;
+        cache.set_watched();
         let (client, stop) = (client.clone(), stop.clone());
         tasks.spawn(async move {
             let (fields, namespace) = cache.bounds();

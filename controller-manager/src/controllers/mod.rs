@@ -9,6 +9,8 @@ pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslice_mirroring;
+pub mod garbage_collector;
+pub mod namespace;
 pub mod replicaset;
 pub mod root_ca;
 pub mod serviceaccount;
@@ -77,6 +79,22 @@ pub const ALL: &[Row] = &[
         reads: &[SERVICES, ENDPOINTS, ENDPOINT_SLICES],
         workers: |f| f.mirroring_concurrent_service_endpoint_syncs,
         make: |_| some(endpointslice_mirroring::Mirroring),
+    },
+    Row {
+        name: "garbage-collector-controller",
+        queue: "garbage_collector",
+        component: "garbage-collector-controller",
+        reads: &[],
+        workers: |f| f.concurrent_gc_syncs,
+        make: |_| some(garbage_collector::GarbageCollector::default()),
+    },
+    Row {
+        name: "namespace-controller",
+        queue: "namespace",
+        component: "namespace-controller",
+        reads: &[NAMESPACES, PODS],
+        workers: |f| f.concurrent_namespace_syncs,
+        make: |_| some(namespace::Namespaces),
     },
     Row {
         name: "replicaset-controller",
