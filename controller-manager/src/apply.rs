@@ -195,9 +195,11 @@ impl Executor {
                 "application/merge-patch+json",
                 &guarded(patch, &target.uid, &target.resource_version),
             )?,
-            Op::Delete { target, propagation, grace } => {
-                json_request(Request::delete(target.kind.path(&target.key, "")), "application/json", &delete_options(&target.uid, *propagation, *grace))?
-            }
+            Op::Delete { target, propagation, grace } => json_request(
+                Request::delete(target.kind.path(&target.key, "")),
+                "application/json",
+                &delete_options(&target.uid, *propagation, *grace),
+            )?,
             Op::Tell { .. } => return Ok(Value::Null),
         };
         let text = self.client.request_text(request).await?;
@@ -255,7 +257,9 @@ impl Executor {
                 };
                 self.events.record(about, false, reason, &message.replace("{}", name));
             }
-            (Err(error), _, Some((reason, message)), Some(about)) if !matches!(code(error), Some(404 | 409)) && !namespace_terminating(error) => {
+            (Err(error), _, Some((reason, message)), Some(about))
+                if !matches!(code(error), Some(404 | 409)) && !namespace_terminating(error) =>
+            {
                 self.events.record(about, true, reason, &message.replace("{}", &crate::apply::message(error)));
             }
             _ => {}

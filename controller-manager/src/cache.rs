@@ -63,7 +63,13 @@ struct State<K> {
 impl<K> Default for Cache<K> {
     fn default() -> Self {
         let state = State { objects: BTreeMap::new(), by_owner: HashMap::new(), by_index: HashMap::new(), gone: HashMap::new() };
-        Self { state: RwLock::new(state), synced: AtomicBool::new(false), watched: AtomicBool::new(false), on_sync: Notify::new(), handlers: Mutex::default() }
+        Self {
+            state: RwLock::new(state),
+            synced: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            on_sync: Notify::new(),
+            handlers: Mutex::default(),
+        }
     }
 }
 

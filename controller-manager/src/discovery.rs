@@ -189,7 +189,13 @@ impl GroupDiscovery {
             }
             for r in version.resources {
                 let kind = r.response_kind.map(|k| k.kind).unwrap_or_default();
-                found.add(Resource { api_version: api_version.clone(), kind, plural: r.resource, namespaced: r.scope == "Namespaced", verbs: r.verbs });
+                found.add(Resource {
+                    api_version: api_version.clone(),
+                    kind,
+                    plural: r.resource,
+                    namespaced: r.scope == "Namespaced",
+                    verbs: r.verbs,
+                });
             }
         }
     }

@@ -68,7 +68,6 @@ impl Recorder {
 }
 
 /// A recorder, and the work of writing what it records, which ends with the last recorder.
-#[must_use]
 pub fn channel(client: Client) -> (Recorder, impl Future<Output = ()>) {
     let (send, mut receive) = mpsc::channel(WAITING);
     let work = async move {

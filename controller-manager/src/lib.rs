@@ -75,6 +75,7 @@ async fn lead(flags: &Flags, context: &Context, client: Client, metrics: QueueMe
         for reads in row.reads {
             if !watched.contains(reads) {
                 watched.push(*reads);
+                caches.of(reads.0, reads.1).with_context(|| format!("there is no cache of {reads:?}"))?.set_watched();
             }
         }
         let queue = Queue::new(row.queue, metrics.clone());
@@ -107,11 +108,11 @@ async fn lead(flags: &Flags, context: &Context, client: Client, metrics: QueueMe
     drop(recorder);
     for (version, kind) in watched {
         let cache = caches.of(version, kind).with_context(|| format!("there is no cache of {version} {kind}"))?;
-        cache.set_watched();
         let (client, stop) = (client.clone(), stop.clone());
         tasks.spawn(async move {
             let (fields, namespace) = cache.bounds();
-            let source = watch::Source { path: cache.kind().path(&Key::new(namespace, ""), ""), fields: fields.to_owned(), metadata_only: false };
+            let source =
+                watch::Source { path: cache.kind().path(&Key::new(namespace, ""), ""), fields: fields.to_owned(), metadata_only: false };
             watch::run(client, source, &watch::Fill(cache.as_ref()), stop).await;
         });
     }

@@ -66,11 +66,8 @@ pub fn claim<O: Object, K: Object>(
         match controller_of(object.meta()) {
             Some(controller) if controller.uid != owner.uid() => {}
             Some(_) if matching => ours.push(object.clone()),
-            Some(_) => {
-                if !owner.deleting() && !object.deleting() {
-                    plan.push(release(owner, object.as_ref()));
-                }
-            }
+            Some(_) if owner.deleting() || object.deleting() => {}
+            Some(_) => plan.push(release(owner, object.as_ref())),
             None if matching && !owner.deleting() && !object.deleting() && adoptable(object) => {
                 plan.push(adopt(owner, object.as_ref()));
                 ours.push(object.clone());

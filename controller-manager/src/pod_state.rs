@@ -108,7 +108,8 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     match toleration.operator.as_deref().unwrap_or_default() {
         "" | "Equal" => {
             // An empty key covers all keys only together with Exists.
-            toleration.key.as_deref().is_some_and(|k| !k.is_empty()) && toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
+            toleration.key.as_deref().is_some_and(|k| !k.is_empty())
+                && toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
         }
         "Exists" => true,
         _ => false,

@@ -45,7 +45,11 @@ impl QueueMetrics {
             adds: metrics.register("workqueue_adds", "Total number of adds handled by workqueue.", Family::default()),
             depth: metrics.register("workqueue_depth", "Current depth of workqueue.", Family::default()),
             retries: metrics.register("workqueue_retries", "Total number of retries handled by workqueue.", Family::default()),
-            waited: metrics.register("workqueue_queue_duration_seconds", "How long an item stays in workqueue before being requested.", family()),
+            waited: metrics.register(
+                "workqueue_queue_duration_seconds",
+                "How long an item stays in workqueue before being requested.",
+                family(),
+            ),
             worked: metrics.register("workqueue_work_duration_seconds", "How long processing an item from workqueue takes.", family()),
         }
     }

@@ -100,7 +100,14 @@ impl Run {
         }
     }
 
-    fn settle(&self, key: &Key, outcome: Outcome, failed_before: bool, recheck_at: Option<Timestamp>, failures: &Mutex<HashMap<Key, Failure>>) {
+    fn settle(
+        &self,
+        key: &Key,
+        outcome: Outcome,
+        failed_before: bool,
+        recheck_at: Option<Timestamp>,
+        failures: &Mutex<HashMap<Key, Failure>>,
+    ) {
         if let Some(at) = recheck_at {
             let delay = Duration::try_from(at.duration_since(self.clock.now())).unwrap_or_default();
             self.queue.add_after(key.clone(), delay.max(Duration::from_millis(1)));

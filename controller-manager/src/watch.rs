@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use daemon::backoff::Backoff;
 use daemon::CancellationToken;
+use daemon::backoff::Backoff;
 use futures::{AsyncBufRead, AsyncBufReadExt as _};
 use http::Request;
 use serde::Deserialize;

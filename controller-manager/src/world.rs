@@ -29,18 +29,28 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
-        Self { caches: Arc::default(), now, objects: BTreeMap::new(), version: 0, names: BTreeMap::new(), refuse: None, failure: None, log: vec![] }
+        Self {
+            caches: Arc::default(),
+            now,
+            objects: BTreeMap::new(),
+            version: 0,
+            names: BTreeMap::new(),
+            refuse: None,
+            failure: None,
+            log: vec![],
+        }
     }
 
     pub fn pass(&mut self, seconds: i64) {
-        self.now = self.now + SignedDuration::from_secs(seconds);
+        self.now += SignedDuration::from_secs(seconds);
     }
 
     /// Adds an object from YAML-ish JSON.
     pub fn add<K: Object>(&mut self, object: Value) -> K {
         let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
         self.create(K::KIND, object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned(), object);
-        let namespace = self.objects.keys().rev().find(|(k, key)| *k == K::KIND.kind && key.name == name).expect("just made").1.namespace.clone();
+        let namespace =
+            self.objects.keys().rev().find(|(k, key)| *k == K::KIND.kind && key.name == name).expect("just made").1.namespace.clone();
         self.get::<K>(&Key::new(namespace, name)).expect("just made")
     }
 
@@ -145,7 +155,12 @@ impl World {
                 let mut object = self.checked(&target, moved);
                 let planned_on = target.resource_version.clone();
                 json_merge(&mut object, &patch);
-                self.log.push(format!("patch {} {}{} {patch}", target.kind.kind, target.key.name, if subresource.is_empty() { "" } else { "/status" }));
+                self.log.push(format!(
+                    "patch {} {}{} {patch}",
+                    target.kind.kind,
+                    target.key.name,
+                    if subresource.is_empty() { "" } else { "/status" }
+                ));
                 self.store(target.kind, &target.key, object);
                 moved.insert(id, (planned_on, self.version.to_string()));
                 target.key.name

@@ -12,7 +12,9 @@ use crate::plan::{Action, Plan, Propagation};
 use crate::pod_state;
 use crate::queue::Queue;
 use crate::runner::{Controller, View};
-use crate::service_pods::{HEADLESS, families, hostname, is_headless, is_of_family, pods_of, publishes_not_ready, selects, target_port, target_ref, wake_for_pods};
+use crate::service_pods::{
+    HEADLESS, families, hostname, is_headless, is_of_family, pods_of, publishes_not_ready, selects, target_port, target_ref, wake_for_pods,
+};
 
 /// Marks what this controller made.
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
@@ -187,7 +189,11 @@ mod tests {
         world.add::<Service>(json!({"metadata": {"name": "web", "namespace": "default"}, "spec": spec}));
         for line in pods.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
-            let ports: Vec<Value> = words[2..].iter().filter_map(|p| p.split_once('=')).map(|(n, p)| json!({"name": n, "containerPort": p.parse::<i32>().expect("a port")})).collect();
+            let ports: Vec<Value> = words[2..]
+                .iter()
+                .filter_map(|p| p.split_once('='))
+                .map(|(n, p)| json!({"name": n, "containerPort": p.parse::<i32>().expect("a port")}))
+                .collect();
             world.add::<Pod>(json!({
                 "metadata": {"name": words[0].trim_start_matches('!'), "namespace": "default", "labels": {"app": "web"}},
                 "spec": {"nodeName": "n1", "containers": [{"name": "c", "ports": ports}]},
@@ -198,16 +204,26 @@ mod tests {
         world.settle::<Service>(&EndpointsOfServices);
         let endpoints = &world.list::<Endpoints>()[0];
         let ips = |a: &Option<Vec<EndpointAddress>>| a.iter().flatten().map(|a| a.ip.clone()).collect::<Vec<_>>().join(",");
-        let ports = |s: &EndpointSubset| s.ports.iter().flatten().map(|p| format!("{}:{}", p.name.as_deref().unwrap_or("-"), p.port)).collect::<Vec<_>>().join(",");
-        let lines = endpoints.subsets.iter().flatten().map(|s| format!("[{}] ready {} not {}\n", ports(s), ips(&s.addresses), ips(&s.not_ready_addresses)));
+        let ports = |s: &EndpointSubset| {
+            s.ports.iter().flatten().map(|p| format!("{}:{}", p.name.as_deref().unwrap_or("-"), p.port)).collect::<Vec<_>>().join(",")
+        };
+        let lines = endpoints
+            .subsets
+            .iter()
+            .flatten()
+            .map(|s| format!("[{}] ready {} not {}\n", ports(s), ips(&s.addresses), ips(&s.not_ready_addresses)));
         expected.assert_eq(&lines.collect::<String>());
     }
 
     #[test]
     fn ready_and_not_ready_pods_stand_apart() {
-        check(json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}), "a 10.0.0.2\n!b 10.0.0.1", expect![[r#"
+        check(
+            json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}),
+            "a 10.0.0.2\n!b 10.0.0.1",
+            expect![[r#"
             [-:8080] ready 10.0.0.2 not 10.0.0.1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -230,7 +246,11 @@ mod tests {
     #[test]
     fn ready_addresses_are_kept_before_others() {
         let address = |i: usize| EndpointAddress { ip: i.to_string(), ..EndpointAddress::default() };
-        let subset = EndpointSubset { addresses: Some((0..600).map(address).collect()), not_ready_addresses: Some((0..600).map(address).collect()), ports: None };
+        let subset = EndpointSubset {
+            addresses: Some((0..600).map(address).collect()),
+            not_ready_addresses: Some((0..600).map(address).collect()),
+            ports: None,
+        };
         let (kept, truncated) = truncate(vec![subset]);
         assert!(truncated);
         assert_eq!((kept[0].addresses.as_ref().map(Vec::len), kept[0].not_ready_addresses.as_ref().map(Vec::len)), (Some(600), Some(400)));

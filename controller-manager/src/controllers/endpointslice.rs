@@ -10,11 +10,14 @@ use crate::cache::Change;
 use crate::caches::Caches;
 use crate::kind::{Key, Object};
 use crate::plan::{Action, Plan, Propagation};
+use crate::pod_state;
 use crate::queue::Queue;
 use crate::runner::{Controller, View};
-use crate::service_pods::{HEADLESS, families, hostname, is_headless, is_of_family, is_reachable, pods_of, publishes_not_ready, selects, target_port, target_ref, wake_for_pods};
+use crate::service_pods::{
+    HEADLESS, families, hostname, is_headless, is_of_family, is_reachable, pods_of, publishes_not_ready, selects, target_port, target_ref,
+    wake_for_pods,
+};
 use crate::slices::{Group, MANAGED_BY, SERVICE_NAME, Wanted, reconcile};
-use crate::pod_state;
 
 const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 /// Endpoints in a slice (upstream's `--max-endpoints-per-slice`).
@@ -99,7 +102,9 @@ fn endpoint(seen: &Observed, service: &Service, pod: &Pod, ip: &str) -> Endpoint
     let zone = node.as_ref().and_then(|n| seen.zones.get(n)).cloned();
     let ready = publishes_not_ready(service) || (serving && !terminating);
     let hints = match service.spec.as_ref().and_then(|s| s.traffic_distribution.as_deref()) {
-        Some("PreferClose" | "PreferSameZone") if ready => zone.clone().map(|name| EndpointHints { for_zones: Some(vec![ForZone { name }]), for_nodes: None }),
+        Some("PreferClose" | "PreferSameZone") if ready => {
+            zone.clone().map(|name| EndpointHints { for_zones: Some(vec![ForZone { name }]), for_nodes: None })
+        }
         Some("PreferSameNode") if ready => node.clone().map(|name| EndpointHints {
             for_nodes: Some(vec![ForNode { name }]),
             for_zones: zone.clone().map(|name| vec![ForZone { name }]),
@@ -208,9 +213,12 @@ mod tests {
     fn a_service_without_pods_has_one_empty_slice() {
         let mut world = world(json!({"selector": {"app": "web"}, "ports": [{"port": 80}]}));
         settle(&mut world);
-        is(&world, expect![[r#"
+        is(
+            &world,
+            expect![[r#"
             web-1 []
-        "#]]);
+        "#]],
+        );
         let slice = &world.list::<EndpointSlice>()[0];
         assert_eq!((slice.label("tier"), slice.label(SERVICE_NAME), slice.label(HEADLESS)), (Some("front"), Some("web"), None));
     }
@@ -220,28 +228,40 @@ mod tests {
         let mut world = world(json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]}));
         pod(&mut world, "a", "10.0.0.1");
         settle(&mut world);
-        is(&world, expect![[r#"
+        is(
+            &world,
+            expect![[r#"
             web-1 [=8080] 10.0.0.1:---
-        "#]]);
+        "#]],
+        );
         kubelet(&mut world);
         settle(&mut world);
-        is(&world, expect![[r#"
+        is(
+            &world,
+            expect![[r#"
             web-1 [=8080] 10.0.0.1:rs-
-        "#]]);
+        "#]],
+        );
         let at = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now);
         world.edit::<Pod>(&Key::new("default", "a"), |p| {
             p.metadata.deletion_timestamp = Some(at);
             p.metadata.deletion_grace_period_seconds = Some(30);
         });
         settle(&mut world);
-        is(&world, expect![[r#"
+        is(
+            &world,
+            expect![[r#"
             web-1 [=8080] 10.0.0.1:-st
-        "#]]);
+        "#]],
+        );
         world.remove::<Pod>(&Key::new("default", "a"));
         settle(&mut world);
-        is(&world, expect![[r#"
+        is(
+            &world,
+            expect![[r#"
             web-1 []
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -249,9 +269,12 @@ mod tests {
         let mut world = world(json!({"selector": {"app": "web"}, "clusterIP": "None", "publishNotReadyAddresses": true}));
         pod(&mut world, "a", "10.0.0.1");
         settle(&mut world);
-        is(&world, expect![[r#"
+        is(
+            &world,
+            expect![[r#"
             web-1 [] 10.0.0.1:r--
-        "#]]);
+        "#]],
+        );
         assert_eq!(world.list::<EndpointSlice>()[0].label(HEADLESS), Some(""));
     }
 

@@ -137,7 +137,9 @@ mod tests {
         }));
         world.settle::<Endpoints>(&Mirroring);
         let lines = |w: &World| -> String {
-            let one = |s: &EndpointSlice| format!("{} {} {:?}\n", s.name(), s.address_type, s.endpoints.iter().map(|e| &e.addresses[0]).collect::<Vec<_>>());
+            let one = |s: &EndpointSlice| {
+                format!("{} {} {:?}\n", s.name(), s.address_type, s.endpoints.iter().map(|e| &e.addresses[0]).collect::<Vec<_>>())
+            };
             w.list::<EndpointSlice>().iter().map(one).collect()
         };
         expect![[r#"

@@ -11,9 +11,16 @@ pub mod endpointslice;
 pub mod endpointslice_mirroring;
 pub mod garbage_collector;
 pub mod namespace;
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod pod_gc;
 pub mod replicaset;
 pub mod root_ca;
 pub mod serviceaccount;
+pub mod taint_eviction;
+
+/// A controller, or none when its flags are not set.
+pub type Made = anyhow::Result<Option<Arc<dyn Controller>>>;
 
 /// One line of the list.
 pub struct Row {
@@ -28,13 +35,14 @@ pub struct Row {
     /// How many keys it works on at a time.
     pub workers: fn(&Flags) -> usize,
     /// Makes it, when the flags allow.
-    pub make: fn(&Flags) -> anyhow::Result<Option<Arc<dyn Controller>>>,
+    pub make: fn(&Flags) -> Made,
 }
 
 const CONFIG_MAPS: (&str, &str) = ("v1", "ConfigMap");
 const DEPLOYMENTS: (&str, &str) = ("apps/v1", "Deployment");
 const ENDPOINTS: (&str, &str) = ("v1", "Endpoints");
 const ENDPOINT_SLICES: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
+const LEASES: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
 const NAMESPACES: (&str, &str) = ("v1", "Namespace");
 const NODES: (&str, &str) = ("v1", "Node");
 const PODS: (&str, &str) = ("v1", "Pod");
@@ -42,7 +50,7 @@ const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
 const SERVICES: (&str, &str) = ("v1", "Service");
 const SERVICE_ACCOUNTS: (&str, &str) = ("v1", "ServiceAccount");
 
-fn some(controller: impl Controller) -> anyhow::Result<Option<Arc<dyn Controller>>> {
+fn some(controller: impl Controller) -> Made {
     Ok(Some(Arc::new(controller)))
 }
 
@@ -97,6 +105,30 @@ pub const ALL: &[Row] = &[
         make: |_| some(namespace::Namespaces),
     },
     Row {
+        name: "node-ipam-controller",
+        queue: "node_ipam",
+        component: "cidrAllocator",
+        reads: &[NODES],
+        workers: |_| 1,
+        make: |f| if f.allocate_node_cidrs { some(node_ipam::NodeIpam::new(f)?) } else { Ok(None) },
+    },
+    Row {
+        name: "node-lifecycle-controller",
+        queue: "node_lifecycle_controller",
+        component: "node-controller",
+        reads: &[NODES, LEASES, PODS],
+        workers: |_| 1,
+        make: |f| some(node_lifecycle::NodeLifecycle::new(f)),
+    },
+    Row {
+        name: "pod-garbage-collector-controller",
+        queue: "pod_gc",
+        component: "pod-garbage-collector",
+        reads: &[PODS, NODES],
+        workers: |_| 1,
+        make: |f| some(pod_gc::PodGc::new(f)),
+    },
+    Row {
         name: "replicaset-controller",
         queue: "replicaset",
         component: "replicaset-controller",
@@ -122,5 +154,13 @@ pub const ALL: &[Row] = &[
         reads: &[NAMESPACES, SERVICE_ACCOUNTS],
         workers: |_| 1,
         make: |_| some(serviceaccount::ServiceAccounts),
+    },
+    Row {
+        name: "taint-eviction-controller",
+        queue: "taint_eviction",
+        component: "taint-eviction-controller",
+        reads: &[PODS, NODES],
+        workers: |_| 8,
+        make: |_| some(taint_eviction::TaintEviction::default()),
     },
 ];

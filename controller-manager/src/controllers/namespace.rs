@@ -66,7 +66,11 @@ pub fn show(namespace: &Namespace, findings: &Findings, now: Timestamp) -> Names
             "NamespaceDeletionDiscoveryFailure",
             !undiscovered.is_empty(),
             "DiscoveryFailed",
-            format!("Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {}", undiscovered.len(), list(&undiscovered)),
+            format!(
+                "Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {}",
+                undiscovered.len(),
+                list(&undiscovered)
+            ),
             "ResourcesDiscovered",
             "All resources successfully discovered",
         ),
@@ -163,7 +167,8 @@ impl Controller for Namespaces {
             if !first.actions.is_empty() {
                 return (run.executor.apply(first).await, None);
             }
-            let waits = |n: &Arc<Namespace>| n.deleting() && n.spec.iter().flat_map(|s| s.finalizers.iter().flatten()).any(|f| f == FINALIZER);
+            let waits =
+                |n: &Arc<Namespace>| n.deleting() && n.spec.iter().flat_map(|s| s.finalizers.iter().flatten()).any(|f| f == FINALIZER);
             let Some(namespace) = run.caches.namespaces.get(key).filter(waits) else { return (Outcome::default(), None) };
             match empty(run.executor.client(), &key.name).await {
                 Ok(findings) => {
@@ -300,14 +305,22 @@ mod tests {
     fn check(findings: &Findings, expected: Expect) {
         let shown = show(&Namespace::default(), findings, Timestamp::UNIX_EPOCH);
         let lines = shown.status.into_iter().flat_map(|s| s.conditions.unwrap_or_default()).filter(|c| c.status == "True");
-        expected.assert_eq(&lines.map(|c| format!("{} {}: {}\n", c.type_, c.reason.unwrap_or_default(), c.message.unwrap_or_default())).collect::<String>());
+        expected.assert_eq(
+            &lines
+                .map(|c| format!("{} {}: {}\n", c.type_, c.reason.unwrap_or_default(), c.message.unwrap_or_default()))
+                .collect::<String>(),
+        );
     }
 
     #[test]
     fn what_remains_is_told() {
         check(&Findings::default(), expect![""]);
         check(
-            &Findings { remaining: [("pods.".to_owned(), 2)].into(), finalizers: [("x.io/keep".to_owned(), 1)].into(), ..Findings::default() },
+            &Findings {
+                remaining: [("pods.".to_owned(), 2)].into(),
+                finalizers: [("x.io/keep".to_owned(), 1)].into(),
+                ..Findings::default()
+            },
             expect![[r#"
                 NamespaceContentRemaining SomeResourcesRemain: Some resources are remaining: pods. has 2 resource instances
                 NamespaceFinalizersRemaining SomeFinalizersRemain: Some content in the namespace has finalizers remaining: x.io/keep in 1 resource instances

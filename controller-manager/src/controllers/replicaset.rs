@@ -95,7 +95,8 @@ pub fn plan<O: Replicated>(seen: &Observed<O>) -> Plan {
             Ordering::Equal => {}
             Ordering::Less => {
                 let missing = (wanted - active.len()).min(BURST);
-                plan.actions.extend(new_pod(owner).into_iter().flat_map(|pod| std::iter::repeat_n(pod, missing)).map(|pod| create(owner, &pod)));
+                plan.actions
+                    .extend(new_pod(owner).into_iter().flat_map(|pod| std::iter::repeat_n(pod, missing)).map(|pod| create(owner, &pod)));
             }
             Ordering::Greater => {
                 let mut ranked = active.clone();
@@ -121,11 +122,7 @@ pub fn plan<O: Replicated>(seen: &Observed<O>) -> Plan {
 
 /// The creation of a pod for `owner`, told as upstream tells it.
 pub fn create<O: Object>(owner: &O, pod: &Pod) -> Action {
-    Action::create(pod).about(
-        owner,
-        ("SuccessfulCreate", "Created pod: {}".to_owned()),
-        ("FailedCreate", "Error creating: {}".to_owned()),
-    )
+    Action::create(pod).about(owner, ("SuccessfulCreate", "Created pod: {}".to_owned()), ("FailedCreate", "Error creating: {}".to_owned()))
 }
 
 fn new_pod<O: Replicated>(owner: &O) -> Option<Pod> {
@@ -217,7 +214,11 @@ fn younger_first(a: Option<Timestamp>, b: Option<Timestamp>, now: Timestamp) -> 
 }
 
 /// Wakes the owners of kind `O` that a pod belongs to or could belong to.
-pub fn wake_for_pods<O: Replicated>(caches: &Arc<Caches>, queue: &Arc<Queue>, owners: impl Fn(&Caches) -> &crate::cache::Cache<O> + Send + Sync + 'static) {
+pub fn wake_for_pods<O: Replicated>(
+    caches: &Arc<Caches>,
+    queue: &Arc<Queue>,
+    owners: impl Fn(&Caches) -> &crate::cache::Cache<O> + Send + Sync + 'static,
+) {
     let (all, queue) = (caches.clone(), queue.clone());
     caches.pods.subscribe(move |change: Change<'_, Pod>| {
         for pod in change.both() {
@@ -334,7 +335,9 @@ mod tests {
     #[test]
     fn adopts_matching_orphans_and_releases_what_no_longer_matches() {
         let (mut world, key) = world(1);
-        world.add::<Pod>(json!({"metadata": {"name": "orphan", "namespace": "default", "labels": {"app": "web"}}, "spec": {"containers": []}}));
+        world.add::<Pod>(
+            json!({"metadata": {"name": "orphan", "namespace": "default", "labels": {"app": "web"}}, "spec": {"containers": []}}),
+        );
         settle(&mut world);
         expect![[r#"
             patch Pod orphan {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"ReplicaSet","name":"web","uid":"uid-1"}]}}

@@ -75,15 +75,18 @@ pub fn plan(seen: &Observed) -> Plan {
     let mut plan = Plan::default();
     let wanted_pods = selector(&spec.selector);
     if wanted_pods.is_everything() {
-        plan.push(Action::warn(deployment, "SelectingAll", "This deployment is selecting all pods. A non-empty selector is required.".to_owned()));
+        plan.push(Action::warn(
+            deployment,
+            "SelectingAll",
+            "This deployment is selecting all pods. A non-empty selector is required.".to_owned(),
+        ));
         let mut told = deployment.clone();
         told.status.get_or_insert_default().observed_generation = deployment.metadata.generation;
         plan.update_status(deployment, &told);
         return plan;
     }
     let owned = claim(deployment, &wanted_pods, &seen.replica_sets, |_| true, &mut plan);
-    let mut all: Vec<Wanted> =
-        owned.into_iter().map(|rs| Wanted { want: rs.as_ref().clone(), from: size(&rs), seen: rs }).collect();
+    let mut all: Vec<Wanted> = owned.into_iter().map(|rs| Wanted { want: rs.as_ref().clone(), from: size(&rs), seen: rs }).collect();
     // The oldest first, as every step of upstream's sorts them.
     all.sort_by(|a, b| revision::by_creation(&a.seen, &b.seen));
     let mut status = deployment.status.clone().unwrap_or_default();
@@ -145,7 +148,8 @@ pub fn plan(seen: &Observed) -> Plan {
 fn write(plan: &mut Plan, step: rollout::Step<'_>, created: Option<ReplicaSet>, meta: Deployment, status: DeploymentStatus) {
     let deployment = step.deployment;
     if let Some(new) = created {
-        let done = (size(&new) > 0).then(|| ("ScalingReplicaSet", format!("Scaled up replica set {} from 0 to {}", new.name(), size(&new))));
+        let done =
+            (size(&new) > 0).then(|| ("ScalingReplicaSet", format!("Scaled up replica set {} from 0 to {}", new.name(), size(&new))));
         let mut create = Action::create(&new).about(deployment, done, None);
         create.failed = Some(("ReplicaSetCreateError", format!("Failed to create new replica set {:?}: {{}}", new.name())));
         plan.push(create);
@@ -154,7 +158,8 @@ fn write(plan: &mut Plan, step: rollout::Step<'_>, created: Option<ReplicaSet>, 
         let (from, to) = (rs.from, rs.size());
         if let Some(action) = Action::update(rs.seen.as_ref(), &rs.want) {
             let way = if to > from { "up" } else { "down" };
-            let done = (from != to).then(|| ("ScalingReplicaSet", format!("Scaled {way} replica set {} from {from} to {to}", rs.seen.name())));
+            let done =
+                (from != to).then(|| ("ScalingReplicaSet", format!("Scaled {way} replica set {} from {from} to {to}", rs.seen.name())));
             plan.push(action.about(deployment, done, None));
         }
     }

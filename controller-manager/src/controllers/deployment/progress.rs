@@ -132,7 +132,8 @@ pub fn judge(status: &mut DeploymentStatus, step: &Step<'_>, created: Option<&Re
             // Even when the reason is the same: each step forward moves lastUpdateTime, from which the deadline counts.
             remove(status, PROGRESSING);
             set(status, PROGRESSING, "True", "ReplicaSetUpdated", format!("{what} is progressing."), now);
-            if let (Some(since), Some(c)) = (since, status.conditions.as_mut().and_then(|c| c.iter_mut().find(|c| c.type_ == PROGRESSING))) {
+            if let (Some(since), Some(c)) = (since, status.conditions.as_mut().and_then(|c| c.iter_mut().find(|c| c.type_ == PROGRESSING)))
+            {
                 c.last_transition_time = Some(since);
             }
         }

@@ -20,14 +20,8 @@ pub const MAX: &str = "deployment.kubernetes.io/max-replicas";
 /// The label by which the pods of one template are told from those of another.
 pub const HASH: &str = "pod-template-hash";
 /// Annotations of the Deployment that its ReplicaSets do not get.
-const NOT_COPIED: [&str; 6] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
-    REVISION,
-    REVISION_HISTORY,
-    DESIRED,
-    MAX,
-    "deprecated.deployment.rollback.to",
-];
+const NOT_COPIED: [&str; 6] =
+    ["kubectl.kubernetes.io/last-applied-configuration", REVISION, REVISION_HISTORY, DESIRED, MAX, "deprecated.deployment.rollback.to"];
 /// The longest revision history kept in an annotation, in characters.
 const MAX_HISTORY: usize = 2_000;
 
@@ -147,7 +141,9 @@ pub fn encoded_hash(bytes: &[u8], collisions: Option<i32>) -> String {
 
 /// Deletes old ReplicaSets beyond `revisionHistoryLimit`, the lowest revisions first. One that still has pods stays.
 pub fn clean_up(step: &Step<'_>) -> Vec<Action> {
-    let Some(limit) = step.spec.revision_history_limit.filter(|l| *l != i32::MAX).and_then(|l| usize::try_from(l).ok()) else { return vec![] };
+    let Some(limit) = step.spec.revision_history_limit.filter(|l| *l != i32::MAX).and_then(|l| usize::try_from(l).ok()) else {
+        return vec![];
+    };
     let mut old: Vec<&Wanted> = step.old().filter(|rs| !rs.seen.deleting()).collect();
     let Some(surplus) = old.len().checked_sub(limit) else { return vec![] };
     old.sort_by(|a, b| revision(a.seen.as_ref()).cmp(&revision(b.seen.as_ref())).then_with(|| by_creation(&a.seen, &b.seen)));

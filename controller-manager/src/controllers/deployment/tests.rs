@@ -63,14 +63,21 @@ fn conditions(world: &World) -> String {
         .conditions
         .iter()
         .flatten()
-        .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason.as_deref().unwrap_or_default(), c.message.as_deref().unwrap_or_default()))
+        .map(|c| {
+            format!("{}={} {}: {}", c.type_, c.status, c.reason.as_deref().unwrap_or_default(), c.message.as_deref().unwrap_or_default())
+        })
         .collect();
     lines.sort();
     lines.join("\n")
 }
 
 fn events(world: &mut World) -> String {
-    world.told().lines().filter(|l| l.contains("ScalingReplicaSet")).map(|l| format!("{}\n", l.trim_start_matches("event Normal "))).collect()
+    world
+        .told()
+        .lines()
+        .filter(|l| l.contains("ScalingReplicaSet"))
+        .map(|l| format!("{}\n", l.trim_start_matches("event Normal ")))
+        .collect()
 }
 
 #[track_caller]
@@ -83,12 +90,18 @@ fn a_new_deployment_gets_its_pods_and_arrives() {
     let mut world = world(3, Value::Null);
     settle(&mut world);
     is(sizes(&world), expect!["v1#1=3"]);
-    is(events(&mut world), expect![[r#"
+    is(
+        events(&mut world),
+        expect![[r#"
         ScalingReplicaSet Scaled up replica set web-548df6b887 from 0 to 3
-    "#]]);
-    is(conditions(&world), expect![[r#"
+    "#]],
+    );
+    is(
+        conditions(&world),
+        expect![[r#"
         Available=True MinimumReplicasAvailable: Deployment has minimum availability.
-        Progressing=True NewReplicaSetAvailable: ReplicaSet "web-548df6b887" has successfully progressed."#]]);
+        Progressing=True NewReplicaSetAvailable: ReplicaSet "web-548df6b887" has successfully progressed."#]],
+    );
     assert_eq!(world.get::<Deployment>(&key()).expect("it").annotation(REVISION), Some("1"));
 }
 
@@ -98,7 +111,8 @@ fn a_rolling_update_never_asks_for_too_many_nor_leaves_too_few() {
         for replicas in [1, 2, 5, 10] {
             let parse = |s: &str| s.parse::<i32>().map_or_else(|_| IntOrString::String(s.into()), IntOrString::Int);
             let (surge, unavailable) = (parse(surge), parse(unavailable));
-            let mut world = world(replicas, json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}));
+            let mut world =
+                world(replicas, json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}));
             settle(&mut world);
             image(&mut world, "v2");
             let most = replicas + super::rollout::resolve(Some(&surge), "", replicas, true);
@@ -165,9 +179,12 @@ fn a_paused_deployment_scales_but_does_not_roll_out() {
     image(&mut world, "v2");
     settle(&mut world);
     is(sizes(&world), expect!["v1#1=4"]);
-    is(conditions(&world), expect![[r#"
+    is(
+        conditions(&world),
+        expect![[r#"
         Available=True MinimumReplicasAvailable: Deployment has minimum availability.
-        Progressing=Unknown DeploymentPaused: Deployment is paused"#]]);
+        Progressing=Unknown DeploymentPaused: Deployment is paused"#]],
+    );
     world.edit::<Deployment>(&key(), |d| d.spec.get_or_insert_default().paused = None);
     settle(&mut world);
     is(sizes(&world), expect!["v1#1=0 v2#2=4"]);
@@ -191,14 +208,20 @@ fn a_rollout_that_is_stuck_says_so_after_its_deadline() {
     settle(&mut world);
     image(&mut world, "bad");
     world.settle_with(controllers);
-    is(conditions(&world), expect![[r#"
+    is(
+        conditions(&world),
+        expect![[r#"
         Available=True MinimumReplicasAvailable: Deployment has minimum availability.
-        Progressing=True ReplicaSetUpdated: ReplicaSet "web-7789ffd457" is progressing."#]]);
+        Progressing=True ReplicaSetUpdated: ReplicaSet "web-7789ffd457" is progressing."#]],
+    );
     world.pass(602);
     world.settle_with(controllers);
-    is(conditions(&world), expect![[r#"
+    is(
+        conditions(&world),
+        expect![[r#"
         Available=True MinimumReplicasAvailable: Deployment has minimum availability.
-        Progressing=False ProgressDeadlineExceeded: ReplicaSet "web-7789ffd457" has timed out progressing."#]]);
+        Progressing=False ProgressDeadlineExceeded: ReplicaSet "web-7789ffd457" has timed out progressing."#]],
+    );
 }
 
 #[test]
@@ -211,10 +234,13 @@ fn a_failure_to_create_pods_is_shown() {
     world.step(&ReplicaSets, &rs);
     world.failure = None;
     world.step(&Deployments, &key());
-    is(conditions(&world), expect![[r#"
+    is(
+        conditions(&world),
+        expect![[r#"
         Available=False MinimumReplicasUnavailable: Deployment does not have minimum availability.
         Progressing=True NewReplicaSetCreated: Created new replica set "web-548df6b887"
-        ReplicaFailure=True FailedCreate: exceeded quota"#]]);
+        ReplicaFailure=True FailedCreate: exceeded quota"#]],
+    );
 }
 
 #[test]

@@ -276,7 +276,14 @@ mod tests {
     fn node(uid: &str, owners: &[Owner], finalizer: &str) -> Node {
         let deletion_timestamp = (!finalizer.is_empty()).then(|| "now".to_owned());
         let finalizers = if finalizer.is_empty() { vec![] } else { vec![finalizer.to_owned()] };
-        let meta = Meta { name: uid.into(), namespace: "ns".into(), owner_references: owners.to_vec(), finalizers, deletion_timestamp, ..Meta::default() };
+        let meta = Meta {
+            name: uid.into(),
+            namespace: "ns".into(),
+            owner_references: owners.to_vec(),
+            finalizers,
+            deletion_timestamp,
+            ..Meta::default()
+        };
         Node::new(resource("Thing", true), meta)
     }
 
@@ -312,7 +319,8 @@ mod tests {
     #[test]
     fn decisions_follow_the_owners() {
         use Verdict::{Absent, Solid, Waiting};
-        let owners = |verdicts: &[Verdict]| verdicts.iter().enumerate().map(|(i, v)| (owner(&i.to_string(), false), *v)).collect::<Vec<_>>();
+        let owners =
+            |verdicts: &[Verdict]| verdicts.iter().enumerate().map(|(i, v)| (owner(&i.to_string(), false), *v)).collect::<Vec<_>>();
         assert_eq!(decide(&[], false, &[]), Decision::Keep);
         assert_eq!(decide(&owners(&[Solid]), false, &[]), Decision::Keep);
         assert_eq!(decide(&owners(&[Solid, Absent, Waiting]), true, &[]), Decision::Drop(vec!["1".into(), "2".into()]));

@@ -99,7 +99,8 @@ impl GarbageCollector {
         let owners = match self.owners(client, node, &meta).await? {
             Owners::Known(owners) => owners,
             Owners::Impossible(owner) => {
-                let text = format!("namespaced owner reference of a cluster-scoped object: {} {} {}", owner.api_version, owner.kind, owner.name);
+                let text =
+                    format!("namespaced owner reference of a cluster-scoped object: {} {} {}", owner.api_version, owner.kind, owner.name);
                 run.executor.events().record(&reference(node, uid), true, "OwnerRefInvalidNamespace", &text);
                 return Ok(());
             }
@@ -117,9 +118,19 @@ impl GarbageCollector {
                     // Its dependent waits for dependents too, perhaps for this one: nobody in a circle may block.
                     unblock(client, node, &meta).await?;
                 }
-                tracing::info!(namespace = node.key.namespace, name = node.key.name, kind = node.resource.kind, policy, "deleting: its owners are gone");
-                let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": { "uid": uid }, "propagationPolicy": policy });
-                client.request_text(json_request(Request::delete(node.resource.path(&node.key)), "application/json", &options)?).await.map(drop)
+                tracing::info!(
+                    namespace = node.key.namespace,
+                    name = node.key.name,
+                    kind = node.resource.kind,
+                    policy,
+                    "deleting: its owners are gone"
+                );
+                let options =
+                    json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": { "uid": uid }, "propagationPolicy": policy });
+                client
+                    .request_text(json_request(Request::delete(node.resource.path(&node.key)), "application/json", &options)?)
+                    .await
+                    .map(drop)
             }
         }
     }

@@ -24,6 +24,16 @@ const FIRST_LISTS: Duration = Duration::from_secs(30);
 /// Never collected: they end by themselves and are many.
 const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
 
+/// A monitor as its keeper holds it.
+struct Held {
+    resource: Arc<Resource>,
+    stop: CancellationToken,
+    synced: CancellationToken,
+}
+
+/// Monitors by group and plural.
+type Monitors = HashMap<(String, String), Held>;
+
 struct Monitor {
     resource: Arc<Resource>,
     queue: Arc<Queue>,
@@ -100,7 +110,7 @@ fn meta_of(meta: &ObjectMeta) -> Meta {
 
 /// Keeps a monitor for each resource that can be listed, watched and deleted, until the stop.
 pub async fn keep(collector: &GarbageCollector, run: &Run) {
-    let mut monitors: HashMap<(String, String), (CancellationToken, CancellationToken)> = HashMap::new();
+    let mut monitors = Monitors::new();
     let mut tasks: JoinSet<()> = JoinSet::new();
     loop {
         match discover(run.executor.client()).await {
@@ -108,9 +118,9 @@ pub async fn keep(collector: &GarbageCollector, run: &Run) {
             Err(error) => tracing::warn!(%error, "discovery failed"),
         }
         if !monitors.is_empty() && !collector.complete.load(Ordering::Acquire) {
-            let all = futures::future::join_all(monitors.values().map(|(_, synced)| synced.cancelled()));
+            let all = futures::future::join_all(monitors.values().map(|m| m.synced.cancelled()));
             if tokio::time::timeout(FIRST_LISTS, all).await.is_err() {
-                let late = monitors.iter().filter(|(_, (_, s))| !s.is_cancelled()).map(|((_, plural), _)| plural.as_str());
+                let late = monitors.values().filter(|m| !m.synced.is_cancelled()).map(|m| m.resource.plural.as_str());
                 tracing::warn!(resources = late.collect::<Vec<_>>().join(","), "collecting without some resources, whose lists are late");
             }
             collector.complete.store(true, Ordering::Release);
@@ -121,26 +131,19 @@ pub async fn keep(collector: &GarbageCollector, run: &Run) {
     }
 }
 
-fn adapt(
-    collector: &GarbageCollector,
-    run: &Run,
-    found: Discovered,
-    monitors: &mut HashMap<(String, String), (CancellationToken, CancellationToken)>,
-    tasks: &mut JoinSet<()>,
-) {
+fn adapt(collector: &GarbageCollector, run: &Run, found: Discovered, monitors: &mut Monitors, tasks: &mut JoinSet<()>) {
     let failed: Vec<&str> = found.failed.iter().map(|(version, _)| crate::discovery::group(version)).collect();
     let all: Vec<Arc<Resource>> = found.resources.iter().cloned().map(Arc::new).collect();
     let wanted = |r: &&Arc<Resource>| r.can(&["list", "watch", "delete"]) && !IGNORED.contains(&(r.group(), r.plural.as_str()));
     let names: Vec<(String, String)> = all.iter().filter(wanted).map(|r| (r.group().to_owned(), r.plural.clone())).collect();
-    monitors.retain(|name, (stop, _)| {
+    monitors.retain(|name, held| {
         // A group that could not be asked this time is not gone.
         let keep = names.contains(name) || failed.contains(&name.0.as_str());
         if !keep {
-            stop.cancel();
-            let known = collector.graph.lock();
-            let gone: Vec<String> = all.iter().filter(|r| r.group() == name.0 && r.plural == name.1).flat_map(|r| known.of(r)).collect();
-            drop(known);
-            gone.iter().for_each(|uid| drop(collector.graph.lock().remove(uid)));
+            held.stop.cancel();
+            let mut graph = collector.graph.lock();
+            let look: Vec<String> = graph.of(&held.resource).iter().flat_map(|uid| graph.remove(uid)).collect();
+            look.into_iter().for_each(|uid| run.queue.add(Key::cluster(uid)));
         }
         keep
     });
@@ -157,7 +160,7 @@ fn adapt(
             complete: collector.complete.clone(),
             synced: synced.clone(),
         });
-        monitors.insert(name, (stop.clone(), synced));
+        monitors.insert(name, Held { resource: resource.clone(), stop: stop.clone(), synced });
         match run.caches.of(&resource.api_version, &resource.kind).filter(|c| c.is_watched_whole()) {
             Some(cache) => {
                 let sink = monitor.clone();
