@@ -1,7 +1,7 @@
 //! Keeping a set of EndpointSlices as wanted with few writes.
 //!
 //! An endpoint stays in the slice it is in; new ones fill slices that are written anyway, then one with room; nothing is moved
-//! only to tidy up. A Service without endpoints keeps one empty slice, so that clients can tell "none" from "not yet known".
+//! only to tidy up. A slice that would go is turned into one that is missing, so that there is no moment without. A Service without endpoints keeps one empty slice, so that clients can tell "none" from "not yet known".
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -48,35 +48,47 @@ pub struct Wanted {
 pub fn reconcile(wanted: Wanted, existing: &[Arc<EndpointSlice>], plan: &mut Plan) {
     let mut left: Vec<&Arc<EndpointSlice>> = existing.iter().filter(|s| !s.deleting()).collect();
     for (address_type, groups) in &wanted.groups {
-        let mut written = 0;
+        let (mut missing, mut surplus) = (Vec::new(), Vec::new());
+        let mut any = false;
         for group in groups.iter().filter(|g| !g.endpoints.is_empty()) {
             let fits = |s: &&Arc<EndpointSlice>| s.address_type == *address_type && s.ports.as_deref().unwrap_or_default() == group.ports;
             let (ours, others) = left.into_iter().partition(fits);
             left = others;
-            written += 1;
-            pack(&wanted, address_type, group, ours, plan);
+            any = true;
+            pack(&wanted, address_type, group, ours, &mut missing, &mut surplus, plan);
         }
-        if written == 0 && wanted.placeholder {
-            let keep = left.iter().position(|s| s.address_type == *address_type);
-            let empty = slice(&wanted, address_type, None, vec![]);
-            match keep {
-                Some(i) => write(left.remove(i), empty, plan),
-                None => plan.push(Action::create(&empty)),
-            }
+        if !any && wanted.placeholder {
+            missing.push(slice(&wanted, address_type, None, vec![]));
         }
+        let (ours, others) = left.into_iter().partition::<Vec<_>, _>(|s| s.address_type == *address_type);
+        left = others;
+        surplus.extend(ours);
+        let reused = missing.len().min(surplus.len());
+        surplus.drain(..reused).zip(missing.drain(..reused)).for_each(|(seen, slice)| write(seen, slice, plan));
+        plan.actions.extend(missing.iter().map(Action::create));
+        left.extend(surplus);
     }
     plan.actions.extend(left.into_iter().map(|s| Action::delete(s.as_ref(), Propagation::Default)));
 }
 
-fn pack(wanted: &Wanted, address_type: &str, group: &Group, existing: Vec<&Arc<EndpointSlice>>, plan: &mut Plan) {
+/// Writes what changes in the slices of one group; tells which slices are `missing` and which are empty and `surplus`.
+fn pack<'a>(
+    wanted: &Wanted,
+    address_type: &str,
+    group: &Group,
+    existing: Vec<&'a Arc<EndpointSlice>>,
+    missing: &mut Vec<EndpointSlice>,
+    surplus: &mut Vec<&'a Arc<EndpointSlice>>,
+    plan: &mut Plan,
+) {
     let id = |e: &Endpoint| (e.addresses.clone(), e.target_ref.as_ref().and_then(|t| t.uid.clone()));
-    let mut missing: HashMap<_, &Endpoint> = group.endpoints.iter().map(|e| (id(e), e)).collect();
+    let mut unplaced: HashMap<_, &Endpoint> = group.endpoints.iter().map(|e| (id(e), e)).collect();
     let kept: Vec<(&Arc<EndpointSlice>, Vec<Endpoint>)> = existing
         .into_iter()
-        .map(|s| (s, s.endpoints.iter().take(wanted.most).filter_map(|e| missing.remove(&id(e)).cloned()).collect()))
+        .map(|s| (s, s.endpoints.iter().take(wanted.most).filter_map(|e| unplaced.remove(&id(e)).cloned()).collect()))
         .collect();
     // In the order wanted, so that the plan is the same each time.
-    let mut rest: Vec<Endpoint> = group.endpoints.iter().filter(|e| missing.remove(&id(e)).is_some()).cloned().collect();
+    let mut rest: Vec<Endpoint> = group.endpoints.iter().filter(|e| unplaced.remove(&id(e)).is_some()).cloned().collect();
     let mut slices: Vec<(&Arc<EndpointSlice>, Vec<Endpoint>)> = Vec::new();
     let mut same: Vec<(&Arc<EndpointSlice>, Vec<Endpoint>)> = Vec::new();
     for (seen, mut endpoints) in kept {
@@ -96,13 +108,13 @@ fn pack(wanted: &Wanted, address_type: &str, group: &Group, existing: Vec<&Arc<E
     slices.append(&mut same);
     for (seen, endpoints) in slices {
         if endpoints.is_empty() {
-            plan.push(Action::delete(seen.as_ref(), Propagation::Default));
+            surplus.push(seen);
         } else {
             write(seen, slice(wanted, address_type, Some(group.ports.clone()), endpoints), plan);
         }
     }
     for chunk in rest.chunks(wanted.most) {
-        plan.push(Action::create(&slice(wanted, address_type, Some(group.ports.clone()), chunk.to_vec())));
+        missing.push(slice(wanted, address_type, Some(group.ports.clone()), chunk.to_vec()));
     }
 }
 

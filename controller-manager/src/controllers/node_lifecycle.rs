@@ -68,8 +68,14 @@ fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
     node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
 }
 
+/// The status of the Ready condition; empty for a node that has yet to report for the first time.
 fn ready(node: &Node) -> &str {
-    condition(node, "Ready").map_or("Unknown", |c| c.status.as_str())
+    condition(node, "Ready").map_or("", |c| c.status.as_str())
+}
+
+/// Whether it was ready, or never known to be, and is not.
+fn is_unwell(node: &Node) -> bool {
+    matches!(ready(node), "False" | "Unknown")
 }
 
 /// Conditions, taints and the readiness of pods, as the node's signs of life are.
@@ -81,7 +87,7 @@ pub fn plan(seen: &Observed) -> Plan {
     let deadline = seen.alive_at.saturating_add(seen.grace).unwrap_or(Timestamp::MAX);
     if seen.now >= deadline {
         forget(&mut shown, seen.now);
-        if ready(&shown) != ready(node) || condition(node, "Ready").is_none() {
+        if ready(&shown) != ready(node) {
             plan.push(Action::tell(node, "NodeNotReady", format!("Node {} status is now: NodeNotReady", node.name())));
         }
     } else {
@@ -94,7 +100,7 @@ pub fn plan(seen: &Observed) -> Plan {
     if tainted.spec.as_ref().and_then(|s| s.taints.as_ref()) != node.spec.as_ref().and_then(|s| s.taints.as_ref()) {
         plan.update(node, &tainted);
     }
-    if ready(&shown) != "True" {
+    if is_unwell(&shown) {
         let since = condition(&shown, "Ready").and_then(|c| c.last_transition_time.as_ref()).map_or(seen.now, |t| t.0);
         let silent = ready(&shown) == "Unknown";
         for pod in &seen.pods {
@@ -151,9 +157,9 @@ fn taints(seen: &Observed, shown: &Node, plan: &mut Plan) -> Vec<Taint> {
     }
     let has = |key: &str, effect: &str| old.iter().any(|t| t.key == key && t.effect == effect);
     let evicting = match ready(shown) {
-        "True" => None,
         "False" => Some(NOT_READY),
-        _ => Some(UNREACHABLE),
+        "Unknown" => Some(UNREACHABLE),
+        _ => None,
     };
     match (evicting, seen.evict) {
         (None, _) | (_, Evict::Never) => {}
@@ -299,7 +305,7 @@ impl Controller for NodeLifecycle {
         caches.pods.subscribe(move |change: Change<'_, Pod>| {
             if let Some(pod) = change.new.filter(|p| pod_state::is_ready(p)) {
                 let key = Key::cluster(pod_state::node(pod));
-                if all.nodes.get(&key).is_some_and(|n| ready(&n) != "True") {
+                if all.nodes.get(&key).is_some_and(|n| is_unwell(&n)) {
                     own.add(key);
                 }
             }
@@ -321,7 +327,7 @@ impl Controller for NodeLifecycle {
             .iter()
             .flat_map(|s| s.taints.iter().flatten())
             .any(|t| t.effect == "NoExecute" && (t.key == NOT_READY || t.key == UNREACHABLE));
-        let evict = match silent || ready(&node) != "True" {
+        let evict = match silent || is_unwell(&node) {
             true => {
                 // The zone as it will be with this node's fate known.
                 let mut nodes = view.caches.nodes.list();
@@ -332,7 +338,7 @@ impl Controller for NodeLifecycle {
             }
             false => Evict::Now,
         };
-        let pods = if silent || ready(&node) != "True" { view.caches.pods.indexed(&key.name) } else { Vec::new() };
+        let pods = if silent || is_unwell(&node) { view.caches.pods.indexed(&key.name) } else { Vec::new() };
         let mut plan = plan(&Observed { node: node.clone(), alive_at, grace, evict, pods, now: view.now });
         if evict == Evict::Never {
             plan.recheck(view.now.saturating_add(self.period).unwrap_or(Timestamp::MAX)); // until somebody is back
