@@ -1,0 +1,1 @@
+//! The CRI over gRPC on a unix socket.
