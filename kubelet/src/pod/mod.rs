@@ -267,3 +267,78 @@ pub fn identity(pod: &Pod) -> (&str, &str, &str) {
         pod.metadata.uid.as_deref().unwrap_or_default(),
     )
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::probes::Failed;
+
+    /// So many seconds after the epoch. Tests plan at 1000.
+    pub(crate) fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("in range")
+    }
+
+    /// A world from text, a line a thing:
+    /// `sandbox ATTEMPT ready|dead` has the id `s<attempt>`;
+    /// `NAME ATTEMPT running|created|unknown|exited=CODE [@SANDBOX] [finished=SECONDS] [outdated] [ready] [started] [unhealthy] [unstarted]` has the id `<name><attempt>`;
+    /// `backoff NAME DELAY`, `waiting NAME REASON UNTIL`. Newest first is worked out from the attempts.
+    pub(crate) fn world(spec: &PodSpec, text: &str) -> Observed {
+        let mut seen = Observed { host_ips: vec!["192.0.2.1".into()], ..Observed::default() };
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |i: usize| words[i].parse::<u32>().expect("a number");
+            match words[0] {
+                "sandbox" => seen.sandboxes.push(Sandbox {
+                    id: format!("s{}", words[1]),
+                    attempt: number(1),
+                    ready: words[2] == "ready",
+                    host_network: host_network(spec),
+                    ips: if host_network(spec) { vec![] } else { vec![format!("10.244.0.{}", words[1])] },
+                    ..Sandbox::default()
+                }),
+                "backoff" => {
+                    let delay = jiff::SignedDuration::from_secs(number(2).into());
+                    seen.backoff.insert(words[1].into(), backoff::Backoff { delay, restarted_at: at(900) });
+                }
+                "waiting" => {
+                    let why = Waiting { reason: words[2].into(), message: "why".into(), retry_at: at(number(3).into()) };
+                    seen.waiting.insert(words[1].into(), why);
+                }
+                name => {
+                    let value = |key: &str| words.iter().find_map(|w| w.strip_prefix(key));
+                    let id = format!("{name}{}", words[1]);
+                    let has = |word: &str| words.contains(&word);
+                    let spec = container_spec(spec, name).unwrap_or_default();
+                    let outcome = Outcome {
+                        started: has("started").then_some(true),
+                        ready: has("ready").then_some(true),
+                        failed: if has("unhealthy") { Some(Failed::Liveness) } else { has("unstarted").then_some(Failed::Startup) },
+                    };
+                    seen.probes.insert(id.clone(), outcome);
+                    seen.containers.push(Container {
+                        id,
+                        name: name.into(),
+                        sandbox: value("@").unwrap_or("s0").into(),
+                        attempt: number(1),
+                        state: match words[2] {
+                            "running" => State::Running,
+                            "created" => State::Created,
+                            "unknown" => State::Unknown,
+                            _ => State::Exited,
+                        },
+                        created_at: at(800),
+                        started_at: Some(at(801)),
+                        finished_at: Some(at(value("finished=").map_or(995, |v| v.parse().expect("seconds")))),
+                        exit_code: value("exited=").map_or(0, |v| v.parse().expect("a code")),
+                        image: spec.image.clone().unwrap_or_default(),
+                        hash: if has("outdated") { "0".into() } else { spec_hash(&spec) },
+                        ..Container::default()
+                    });
+                }
+            }
+        }
+        seen.sandboxes.sort_by_key(|s| std::cmp::Reverse(s.attempt));
+        seen.containers.sort_by_key(|c| std::cmp::Reverse(c.attempt));
+        seen
+    }
+}

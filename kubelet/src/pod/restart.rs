@@ -56,8 +56,7 @@ mod tests {
 
     #[test]
     fn a_containers_own_rules_come_first() {
-        let rules =
-            r#"{"name":"a","restartPolicy":"Never","restartPolicyRules":[{"action":"Restart","exitCodes":{"operator":"In","values":[42]}}]}"#;
+        let rules = r#"{"name":"a","restartPolicy":"Never","restartPolicyRules":[{"action":"Restart","exitCodes":{"operator":"In","values":[42]}}]}"#;
         check("Always", rules, false, 42, true);
         check("Always", rules, false, 1, false);
         check("Never", r#"{"name":"a","restartPolicy":"OnFailure"}"#, false, 1, true);
