@@ -42,7 +42,8 @@ pub fn resource_value(
         "requests" => resources.and_then(|r| r.requests.as_ref()).and_then(|m| m.get(name)),
         _ => return Err(unsupported()),
     };
-    let parse = |text: &Text| text.0.parse::<Quantity>().map_err(|_| EnvError(format!("quantity {:?} of {resource} cannot be read", text.0)));
+    let parse =
+        |text: &Text| text.0.parse::<Quantity>().map_err(|_| EnvError(format!("quantity {:?} of {resource} cannot be read", text.0)));
     let in_units = |quantity: &Quantity| if name == "cpu" { quantity.milli_value() } else { quantity.value() };
     let one: i128 = if name == "cpu" { 1000 } else { 1 };
     let amount = own.map(parse).transpose()?.map_or(0, |q| in_units(&q));

@@ -32,8 +32,7 @@ fn variables(name: &str, service: &Service) -> Vec<(String, String)> {
     let ports = spec.ports.as_deref().unwrap_or_default();
     let Some(first) = ports.first() else { return vec![] };
     let prefix = variable_name(name);
-    let mut out =
-        vec![(format!("{prefix}_SERVICE_HOST"), ip.to_owned()), (format!("{prefix}_SERVICE_PORT"), first.port.to_string())];
+    let mut out = vec![(format!("{prefix}_SERVICE_HOST"), ip.to_owned()), (format!("{prefix}_SERVICE_PORT"), first.port.to_string())];
     for port in ports {
         if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
             out.push((format!("{prefix}_SERVICE_PORT_{}", variable_name(name)), port.port.to_string()));

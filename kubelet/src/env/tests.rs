@@ -66,7 +66,7 @@ fn earlier_variables_compose_into_later_ones() {
 #[test]
 fn env_wins_over_env_from() {
     check(
-        "{envFrom: [{configMapRef: {name: cm}}, {prefix: P_, secretRef: {name: s}}, {configMapRef: {name: no, optional: true}}], env: [{name: k, value: own}]}",
+        "{envFrom: [{configMapRef: {name: cm}}, {prefix: P_, secretRef: {name: s}}, {configMapRef: {name: none, optional: true}}], env: [{name: k, value: own}]}",
         false,
         expect![[r#"
             a.b=dotted
@@ -107,36 +107,67 @@ fn fields_and_resources() {
             REQ=1048576
         "#]],
     );
-    check("env: [{name: X, valueFrom: {fieldRef: {fieldPath: spec.x}}}]", false, expect![[r#"
+    check(
+        "env: [{name: X, valueFrom: {fieldRef: {fieldPath: spec.x}}}]",
+        false,
+        expect![[r#"
         error: unsupported fieldPath: spec.x
-    "#]]);
-    check("env: [{name: X, valueFrom: {resourceFieldRef: {containerName: d, resource: limits.cpu}}}]", false, expect![[r#"
+    "#]],
+    );
+    check(
+        "env: [{name: X, valueFrom: {resourceFieldRef: {containerName: d, resource: limits.cpu}}}]",
+        false,
+        expect![[r#"
         error: container d not found
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_is_missing_is_named_as_upstream_does() {
-    check("env: [{name: X, valueFrom: {configMapKeyRef: {name: cm, key: zz}}}]", false, expect![[r#"
+    check(
+        "env: [{name: X, valueFrom: {configMapKeyRef: {name: cm, key: zz}}}]",
+        false,
+        expect![[r#"
         error: couldn't find key zz in ConfigMap ns/cm
-    "#]]);
-    check("env: [{name: X, valueFrom: {configMapKeyRef: {name: no, key: zz}}}]", false, expect![[r#"
-        error: configmap "no" not found
-    "#]]);
-    check("env: [{name: X, valueFrom: {secretKeyRef: {name: s, key: zz}}}]", false, expect![[r#"
+    "#]],
+    );
+    check(
+        "env: [{name: X, valueFrom: {configMapKeyRef: {name: none, key: zz}}}]",
+        false,
+        expect![[r#"
+        error: configmap "none" not found
+    "#]],
+    );
+    check(
+        "env: [{name: X, valueFrom: {secretKeyRef: {name: s, key: zz}}}]",
+        false,
+        expect![[r#"
         error: couldn't find key zz in Secret ns/s
-    "#]]);
-    check("envFrom: [{secretRef: {name: no}}]", false, expect![[r#"
-        error: secret "no" not found
-    "#]]);
-    check("env: [{name: X, valueFrom: {secretKeyRef: {name: s, key: zz, optional: true}}}, {name: Y, valueFrom: {secretKeyRef: {name: s, key: pw}}}]", false, expect![[r#"
-        Y=hunter
-    "#]]);
+    "#]],
+    );
+    check(
+        "envFrom: [{secretRef: {name: none}}]",
+        false,
+        expect![[r#"
+        error: secret "none" not found
+    "#]],
+    );
+    check(
+        "env: [{name: X, valueFrom: {secretKeyRef: {name: s, key: zz, optional: true}}}, {name: YY, valueFrom: {secretKeyRef: {name: s, key: pw}}}]",
+        false,
+        expect![[r#"
+        YY=hunter
+    "#]],
+    );
 }
 
 #[test]
 fn services_of_the_namespace_and_the_master_are_told() {
-    check("env: [{name: MY_DB_PORT, value: mine}, {name: URL, value: 'https://$(KUBERNETES_SERVICE_HOST)'}]", true, expect![[r#"
+    check(
+        "env: [{name: MY_DB_PORT, value: mine}, {name: URL, value: 'https://$(KUBERNETES_SERVICE_HOST)'}]",
+        true,
+        expect![[r#"
         MY_DB_PORT=mine
         URL=https://10.96.0.1
         KUBERNETES_PORT=tcp://10.96.0.1:443
@@ -153,7 +184,8 @@ fn services_of_the_namespace_and_the_master_are_told() {
         MY_DB_PORT_53_UDP_PROTO=udp
         MY_DB_SERVICE_HOST=10.96.0.9
         MY_DB_SERVICE_PORT=53
-    "#]]);
+    "#]],
+    );
     let names: Vec<String> = service_variables(&sources().services, "ns", false).into_iter().map(|(n, _)| n).collect();
     assert!(names.iter().all(|n| n.starts_with("KUBERNETES_")) && !names.is_empty(), "{names:?}");
 }
@@ -161,6 +193,7 @@ fn services_of_the_namespace_and_the_master_are_told() {
 #[test]
 fn commands_see_the_variables() {
     let env = [("A".to_owned(), "1".to_owned())];
-    let container = Container { command: Some(vec!["$(A)".into(), "$(B)".into()]), args: Some(vec!["$$(A)".into()]), ..Container::default() };
+    let container =
+        Container { command: Some(vec!["$(A)".into(), "$(B)".into()]), args: Some(vec!["$$(A)".into()]), ..Container::default() };
     assert_eq!(command(&container, &env), (vec!["1".to_owned(), "$(B)".into()], vec!["$(A)".to_owned()]));
 }
