@@ -1,79 +1,241 @@
 //! Liveness, readiness and startup probes: one task a probe of a running container.
+//!
+//! What an answer means in a row of answers is decided by [`step`](step::step); a kind of probe is a file here and an arm in
+//! [`task`]. Liveness and readiness wait until the startup probe, if there is one, has said yes.
+
+pub mod exec;
+pub mod grpc;
+pub mod http;
+mod results;
+pub mod step;
+mod task;
+pub mod tcp;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use parking_lot::RwLock;
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus, Probe};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
 use crate::runtime::Runtime;
+pub use results::{Failed, Outcome, Results};
 
-/// Which probe says that a container must be restarted.
+/// How the kubelet names itself to what it probes.
+pub const AGENT: &str = "kube-probe/1.35";
+
+/// What one asking gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// All is well.
+    Passed,
+    /// All is well, but there is something to tell.
+    Warned(String),
+    /// It is not well, and why.
+    Failed(String),
+    /// It could not be asked; says nothing about the container.
+    Errored(String),
+}
+
+/// What a probe is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failed {
-    /// The liveness probe.
+pub enum Purpose {
+    /// Whether to restart the container.
     Liveness,
-    /// The startup probe.
+    /// Whether to send it traffic.
+    Readiness,
+    /// Whether it has started; restarts it when it never does.
     Startup,
 }
 
-/// What the probes of one container say. `None`: no probe has said anything yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Outcome {
-    /// The startup probe's word. A container without one has started when it runs.
-    pub started: Option<bool>,
-    /// The readiness probe's word. A container without one is ready when it has started.
-    pub ready: Option<bool>,
-    /// Set when a probe has failed so often that the container must be restarted.
-    pub failed: Option<Failed>,
-}
-
-/// What probes say, by container id (without `containerd://`). A new container starts with nothing said.
-#[derive(Debug, Default)]
-pub struct Results(RwLock<HashMap<String, Outcome>>);
-
-impl Results {
-    /// What the probes of a container say.
+impl Purpose {
+    /// The word in events and metrics.
     #[must_use]
-    pub fn get(&self, container_id: &str) -> Outcome {
-        self.0.read().get(container_id).copied().unwrap_or_default()
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Liveness => "Liveness",
+            Self::Readiness => "Readiness",
+            Self::Startup => "Startup",
+        }
     }
 
-    /// Keeps what a probe says; gives whether that is news.
-    pub fn put(&self, container_id: &str, outcome: Outcome) -> bool {
-        self.0.write().insert(container_id.to_owned(), outcome) != Some(outcome)
+    fn of(self, container: &Container) -> Option<&Probe> {
+        match self {
+            Self::Liveness => container.liveness_probe.as_ref(),
+            Self::Readiness => container.readiness_probe.as_ref(),
+            Self::Startup => container.startup_probe.as_ref(),
+        }
     }
 }
 
 /// Wakes the worker of the pod with this uid.
 pub type Wake = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Runs the probes of every running container.
+/// Runs the probes of every running container. They end when it is dropped.
 pub struct Prober {
-    results: Arc<Results>,
+    desk: task::Desk,
+    pods: Mutex<HashMap<String, PodProbes>>,
+    ending: CancellationToken,
+}
+
+#[derive(Default)]
+struct PodProbes {
+    terminating: bool,
+    /// By container id.
+    containers: HashMap<String, Running>,
+}
+
+/// The tokens that end a container's probes.
+struct Running {
+    restarting: CancellationToken,
+    all: CancellationToken,
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
 }
 
 impl Prober {
     /// A prober that writes into `results`, calls `wake` with a pod's uid when they change, and reports
     /// `Unhealthy` to `events`.
     #[must_use]
-    pub fn new(_runtime: Arc<dyn Runtime>, results: Arc<Results>, _events: Events, _wake: Wake) -> Self {
-        Self { results }
+    pub fn new(runtime: Arc<dyn Runtime>, results: Arc<Results>, events: Events, wake: Wake) -> Self {
+        Self { desk: task::Desk { runtime, results, events, wake }, pods: Mutex::default(), ending: CancellationToken::new() }
     }
 
     /// Starts the probes of containers that run and ends those of containers that do not. Called with each new status.
-    pub fn observe(&self, _pod: &Arc<Pod>, _status: &PodStatus) {}
+    pub fn observe(&self, pod: &Arc<Pod>, status: &PodStatus) {
+        let Some(uid) = pod.metadata.uid.as_deref() else { return };
+        let running = running(pod, status);
+        let mut pods = self.pods.lock();
+        let probes = pods.entry(uid.to_owned()).or_default();
+        probes.containers.retain(|id, tokens| {
+            let runs = running.iter().any(|r| r.id == *id);
+            if !runs {
+                tokens.all.cancel();
+                self.desk.results.remove(id);
+            }
+            runs
+        });
+        for container in running {
+            if !probes.containers.contains_key(&container.id) {
+                let tokens = self.start(pod, container.clone(), status.pod_ip.as_deref().unwrap_or_default(), probes.terminating);
+                probes.containers.insert(container.id, tokens);
+            }
+        }
+        if probes.containers.is_empty() && !probes.terminating {
+            pods.remove(uid);
+        }
+    }
+
+    fn start(&self, pod: &Arc<Pod>, container: Observed, pod_ip: &str, terminating: bool) -> Running {
+        let all = self.ending.child_token();
+        let tokens = Running { restarting: all.child_token(), all };
+        if terminating {
+            tokens.restarting.cancel();
+        }
+        // A kubelet that was restarted goes on from what the last one said.
+        let known = Outcome {
+            started: container.was_started.then_some(true).filter(|_| container.spec.startup_probe.is_some()),
+            ready: container.was_ready.then_some(true).filter(|_| container.spec.readiness_probe.is_some()),
+            failed: None,
+        };
+        if known != Outcome::default() {
+            self.desk.results.update(&container.id, |outcome| *outcome = known);
+        }
+        let started = watch::Sender::new(container.spec.startup_probe.is_none() || container.was_started);
+        for purpose in [Purpose::Startup, Purpose::Liveness, Purpose::Readiness] {
+            let Some(probe) = purpose.of(&container.spec) else { continue };
+            if purpose == Purpose::Startup && container.was_started {
+                continue;
+            }
+            let stop = if purpose == Purpose::Readiness { tokens.all.clone() } else { tokens.restarting.clone() };
+            let task = task::Task {
+                desk: self.desk.clone(),
+                pod: pod.clone(),
+                container: container.spec.clone(),
+                id: container.id.clone(),
+                pod_ip: pod_ip.to_owned(),
+                purpose,
+                probe: probe.clone(),
+                started: started.clone(),
+                running_since: container.since,
+                verdict: known.ready.filter(|_| purpose == Purpose::Readiness),
+            };
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = task.run() => {}
+                }
+            });
+        }
+        tokens
+    }
 
     /// Ends liveness and startup probes of a pod that is being ended; readiness goes on until its containers are gone.
-    pub fn terminating(&self, _pod_uid: &str) {}
+    pub fn terminating(&self, pod_uid: &str) {
+        let mut pods = self.pods.lock();
+        let probes = pods.entry(pod_uid.to_owned()).or_default();
+        probes.terminating = true;
+        probes.containers.values().for_each(|tokens| tokens.restarting.cancel());
+    }
 
     /// Ends all probes of a pod and forgets what they said.
-    pub fn forget(&self, _pod_uid: &str) {}
+    pub fn forget(&self, pod_uid: &str) {
+        for (id, tokens) in self.pods.lock().remove(pod_uid).into_iter().flat_map(|p| p.containers) {
+            tokens.all.cancel();
+            self.desk.results.remove(&id);
+        }
+    }
 
     /// What the probes say.
     #[must_use]
     pub fn results(&self) -> &Arc<Results> {
-        &self.results
+        &self.desk.results
     }
 }
+
+/// A container that runs and has probes.
+#[derive(Debug, Clone, PartialEq)]
+struct Observed {
+    spec: Container,
+    id: String,
+    since: jiff::Timestamp,
+    was_started: bool,
+    was_ready: bool,
+}
+
+fn running(pod: &Pod, status: &PodStatus) -> Vec<Observed> {
+    let Some(spec) = &pod.spec else { return vec![] };
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.containers.iter().chain(sidecars);
+    let probed = containers.filter(|c| c.liveness_probe.is_some() || c.readiness_probe.is_some() || c.startup_probe.is_some());
+    probed
+        .filter_map(|container| {
+            let now = container_status(status, &container.name)?;
+            let running = now.state.as_ref()?.running.as_ref()?;
+            let id = now.container_id.as_deref()?;
+            let before = pod.status.as_ref().and_then(|s| container_status(s, &container.name));
+            let before = before.filter(|b| b.container_id.as_deref() == Some(id));
+            Some(Observed {
+                spec: container.clone(),
+                id: id.split_once("://").map_or(id, |(_, id)| id).to_owned(),
+                since: running.started_at.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |t| t.0),
+                was_started: before.is_some_and(|b| b.started == Some(true)),
+                was_ready: before.is_some_and(|b| b.ready),
+            })
+        })
+        .collect()
+}
+
+fn container_status<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    all.into_iter().find(|s| s.name == name)
+}
+
+#[cfg(test)]
+mod tests;
