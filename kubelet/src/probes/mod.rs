@@ -7,6 +7,8 @@ pub mod exec;
 pub mod grpc;
 pub mod http;
 mod results;
+#[cfg(test)]
+pub(crate) mod scripted;
 pub mod step;
 mod task;
 pub mod tcp;
