@@ -161,10 +161,14 @@ async fn a_restarted_kubelet_goes_on_from_what_the_last_one_said() {
     let mut pod = (*world.pod).clone();
     pod.status = serde_json::from_value(before).unwrap();
     world.pod = Arc::new(pod);
-    world.runs("1");
+    world.prober.recall(&world.pod);
     let outcome = Outcome { started: Some(true), ready: Some(true), failed: None };
-    assert_eq!(world.prober.results().get("1"), outcome, "at once");
+    assert_eq!(world.prober.results().get("1"), outcome, "before the first look");
+    world.runs("1");
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(world.prober.results().get("1"), outcome);
     assert_eq!(world.woken.load(Ordering::SeqCst), 0);
+    world.prober.recall(&world.pod);
+    world.ended();
+    assert_eq!(world.prober.results().get("1"), Outcome::default(), "it ended while no kubelet looked");
 }
