@@ -23,7 +23,7 @@ use crate::flags::Flags;
 use crate::images::Images;
 use crate::kubelet::{Kubelet, SANDBOXES_AT_ONCE, Wakers};
 use crate::node::machine::Machine;
-use crate::objects::{Apiserver, Objects};
+use crate::objects::Objects;
 use crate::pods::Pods;
 use crate::probes::{Prober, Results};
 use crate::runtime::Runtime;
@@ -32,7 +32,8 @@ use crate::security::Profiles;
 use crate::server::{self, Server};
 use crate::spec::NodeSettings;
 use crate::statuses::Statuses;
-use crate::volumes::VolumeHost;
+use crate::volumes::watched::Watched;
+use crate::volumes::{self, VolumeHost};
 use crate::{dns, events, node, resources, source, statuses};
 
 /// Runs a kubelet until `context.shutdown`. Containers are left running.
@@ -46,13 +47,15 @@ pub async fn run(flags: Flags, context: daemon::Context) -> anyhow::Result<()> {
     let Some(version) = version else { return Ok(()) };
     std::fs::create_dir_all(&flags.root_dir).with_context(|| format!("making {}", flags.root_dir.display()))?;
     let machine = Machine::read(&flags, version)?;
-    let (kubelet, reports) = assemble(flags, machine, client, runtime, &context)?;
+    let watched = Watched::new(client.clone(), context.shutdown.clone());
+    let (kubelet, reports) = assemble(flags, machine, client, runtime, Arc::new(watched.clone()), &context)?;
     kubelet.cgroups.prepare(allocatable(&kubelet.machine)).context("preparing the cgroups of pods")?;
 
     let shutdown = context.shutdown.clone();
     let mut tasks = JoinSet::new();
     tasks.spawn(events::publish(reports, kubelet.client.clone(), kubelet.node_name.clone(), shutdown.clone()));
     tasks.spawn(statuses::run(kubelet.statuses.clone(), kubelet.client.clone(), shutdown.clone()));
+    tasks.spawn(volumes::refresh::keep_fresh(kubelet.volumes.clone(), kubelet.pods.clone(), watched.changes(), shutdown.clone()));
     tasks.spawn(node::run(kubelet.clone(), shutdown.clone()));
     tasks.spawn(node::lease::run(kubelet.clone(), shutdown.clone()));
     let (sender, receiver) = mpsc::channel(agent::QUEUE);
@@ -91,10 +94,10 @@ fn assemble(
     machine: Machine,
     client: kube::Client,
     runtime: Arc<dyn Runtime>,
+    objects: Arc<dyn Objects>,
     context: &daemon::Context,
 ) -> anyhow::Result<(Arc<Kubelet>, mpsc::Receiver<events::Report>)> {
     let (events, reports) = Events::channel();
-    let objects: Arc<dyn Objects> = Arc::new(Apiserver(client.clone()));
     let facts = NodeFacts { name: machine.name.clone(), host_ips: machine.ips.clone(), allocatable: machine.allocatable.clone() };
     let wakers = Arc::new(Wakers::default());
     let wake = {
@@ -145,33 +148,30 @@ fn assemble(
     Ok((Arc::new(kubelet), reports))
 }
 
-/// The settings in use, in the words of upstream's KubeletConfiguration.
+/// The settings in use that people ask `/configz` for, by the names of `KubeletConfiguration`.
 fn settings(flags: &Flags) -> serde_json::Value {
     serde_json::json!({
+        "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "address": flags.address,
         "port": flags.port,
-        "healthzBindAddress": flags.healthz_bind_address,
         "healthzPort": flags.healthz_port,
-        "clusterDNS": flags.cluster_dns,
         "clusterDomain": flags.cluster_domain,
+        "clusterDNS": flags.cluster_dns,
         "maxPods": flags.max_pods,
         "podPidsLimit": flags.pod_max_pids,
         "cgroupDriver": flags.cgroup_driver,
         "cgroupRoot": flags.cgroup_root,
         "cgroupsPerQOS": flags.cgroups_per_qos,
         "cpuCFSQuota": flags.cpu_cfs_quota,
-        "containerLogMaxFiles": flags.container_log_max_files,
-        "containerLogMaxSize": flags.container_log_max_size,
+        "nodeLeaseDurationSeconds": flags.node_lease_duration_seconds,
         "containerRuntimeEndpoint": flags.container_runtime_endpoint,
+        "containerLogMaxSize": flags.container_log_max_size,
+        "containerLogMaxFiles": flags.container_log_max_files,
         "imageGCHighThresholdPercent": flags.image_gc_high_threshold,
         "imageGCLowThresholdPercent": flags.image_gc_low_threshold,
-        "nodeLeaseDurationSeconds": flags.node_lease_duration_seconds,
-        "podLogsDir": flags.pod_logs_dir,
-        "resolvConf": flags.resolv_conf,
         "serializeImagePulls": flags.serialize_image_pulls,
-        "staticPodPath": flags.pod_manifest_path,
-        "nodeStatusUpdateFrequency": format!("{}s", flags.node_status_update_frequency.as_secs()),
-        "syncFrequency": format!("{}s", flags.sync_frequency.as_secs()),
+        "seccompDefault": flags.seccomp_default,
     })
 }
 

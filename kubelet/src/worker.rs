@@ -61,6 +61,7 @@ pub struct Worker {
     kills: HashMap<String, (Timestamp, AbortHandle)>,
     tasks: TaskTracker,
     volumes_at: Timestamp,
+    shown: Arc<Pod>,
     deleted: bool,
     silent: bool,
 }
@@ -69,7 +70,9 @@ impl Worker {
     /// A worker for the pod that `desired` shows.
     #[must_use]
     pub fn new(kubelet: Arc<Kubelet>, desired: watch::Receiver<Desired>, bell: Arc<Notify>) -> Self {
-        let status = desired.borrow().pod.status.clone().unwrap_or_default();
+        let pod = desired.borrow().pod.clone();
+        kubelet.prober.recall(&pod);
+        let status = pod.status.clone().unwrap_or_default();
         Self {
             kubelet,
             desired,
@@ -82,6 +85,7 @@ impl Worker {
             kills: HashMap::new(),
             tasks: TaskTracker::new(),
             volumes_at: Timestamp::MIN,
+            shown: pod,
             deleted: false,
             silent: false,
         }
@@ -355,15 +359,17 @@ impl Worker {
         idle
     }
 
-    /// Volumes show what ConfigMaps, Secrets and tokens say now, about once a minute.
+    /// Volumes show what ConfigMaps, Secrets and tokens say now, about once a minute, and the pod's own labels and annotations at once.
     async fn refresh_volumes(&mut self, pod: &Arc<Pod>, seen: &Observed, now: Timestamp) {
         let (namespace, name, _) = identity(pod);
         let running = seen.ending.is_none() && seen.containers.iter().any(|c| c.state == pod::State::Running);
         let due = SignedDuration::try_from(self.kubelet.flags.sync_frequency).unwrap_or(SignedDuration::MAX);
-        if !running || self.volumes_at.saturating_add(due).is_ok_and(|at| at > now) {
+        let notes = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        let same = notes(&self.shown) == notes(pod);
+        if !running || same && self.volumes_at.saturating_add(due).is_ok_and(|at| at > now) {
             return;
         }
-        self.volumes_at = now;
+        (self.volumes_at, self.shown) = (now, pod.clone());
         if let Err(error) = volumes::mount(&self.kubelet.volumes, pod).await {
             tracing::warn!(namespace, name, %error, "the pod's volumes could not be refreshed");
         }

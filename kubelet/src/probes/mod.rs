@@ -7,6 +7,8 @@ pub mod exec;
 pub mod grpc;
 pub mod http;
 mod results;
+#[cfg(test)]
+pub(crate) mod scripted;
 pub mod step;
 mod task;
 pub mod tcp;
@@ -83,6 +85,8 @@ pub struct Prober {
 #[derive(Default)]
 struct PodProbes {
     terminating: bool,
+    /// Containers of which an earlier kubelet has told, until the first look.
+    recalled: Vec<String>,
     /// By container id.
     containers: HashMap<String, Running>,
 }
@@ -107,12 +111,29 @@ impl Prober {
         Self { desk: task::Desk { runtime, results, events, wake }, pods: Mutex::default(), ending: CancellationToken::new() }
     }
 
+    /// Takes over what an earlier kubelet said about containers of the pod, as the apiserver has it: whether they had
+    /// started and were ready. To be called before the first status is worked out.
+    pub fn recall(&self, pod: &Pod) {
+        let (Some(uid), Some(status)) = (pod.metadata.uid.as_deref(), &pod.status) else { return };
+        for container in status.container_statuses.iter().chain(&status.init_container_statuses).flatten() {
+            let Some((_, id)) = container.container_id.as_deref().and_then(|id| id.split_once("://")) else { continue };
+            if container.started == Some(true) {
+                let known = Outcome { started: Some(true), ready: container.ready.then_some(true), failed: None };
+                self.desk.results.put(id, known);
+                self.pods.lock().entry(uid.to_owned()).or_default().recalled.push(id.to_owned());
+            }
+        }
+    }
+
     /// Starts the probes of containers that run and ends those of containers that do not. Called with each new status.
     pub fn observe(&self, pod: &Arc<Pod>, status: &PodStatus) {
         let Some(uid) = pod.metadata.uid.as_deref() else { return };
         let running = running(pod, status);
         let mut pods = self.pods.lock();
         let probes = pods.entry(uid.to_owned()).or_default();
+        for id in probes.recalled.drain(..).filter(|id| running.iter().all(|r| r.id != *id)) {
+            self.desk.results.remove(&id);
+        }
         probes.containers.retain(|id, tokens| {
             let runs = running.iter().any(|r| r.id == *id);
             if !runs {
@@ -138,19 +159,11 @@ impl Prober {
         if terminating {
             tokens.restarting.cancel();
         }
-        // A kubelet that was restarted goes on from what the last one said.
-        let known = Outcome {
-            started: container.was_started.then_some(true).filter(|_| container.spec.startup_probe.is_some()),
-            ready: container.was_ready.then_some(true).filter(|_| container.spec.readiness_probe.is_some()),
-            failed: None,
-        };
-        if known != Outcome::default() {
-            self.desk.results.update(&container.id, |outcome| *outcome = known);
-        }
-        let started = watch::Sender::new(container.spec.startup_probe.is_none() || container.was_started);
+        let known = self.desk.results.get(&container.id);
+        let started = watch::Sender::new(container.spec.startup_probe.is_none() || known.started == Some(true));
         for purpose in [Purpose::Startup, Purpose::Liveness, Purpose::Readiness] {
             let Some(probe) = purpose.of(&container.spec) else { continue };
-            if purpose == Purpose::Startup && container.was_started {
+            if purpose == Purpose::Startup && known.started == Some(true) {
                 continue;
             }
             let stop = if purpose == Purpose::Readiness { tokens.all.clone() } else { tokens.restarting.clone() };
@@ -186,10 +199,9 @@ impl Prober {
 
     /// Ends all probes of a pod and forgets what they said.
     pub fn forget(&self, pod_uid: &str) {
-        for (id, tokens) in self.pods.lock().remove(pod_uid).into_iter().flat_map(|p| p.containers) {
-            tokens.all.cancel();
-            self.desk.results.remove(&id);
-        }
+        let Some(probes) = self.pods.lock().remove(pod_uid) else { return };
+        probes.containers.values().for_each(|tokens| tokens.all.cancel());
+        probes.containers.keys().chain(&probes.recalled).for_each(|id| self.desk.results.remove(id));
     }
 
     /// What the probes say.
@@ -205,8 +217,6 @@ struct Observed {
     spec: Container,
     id: String,
     since: jiff::Timestamp,
-    was_started: bool,
-    was_ready: bool,
 }
 
 fn running(pod: &Pod, status: &PodStatus) -> Vec<Observed> {
@@ -219,14 +229,10 @@ fn running(pod: &Pod, status: &PodStatus) -> Vec<Observed> {
             let now = container_status(status, &container.name)?;
             let running = now.state.as_ref()?.running.as_ref()?;
             let id = now.container_id.as_deref()?;
-            let before = pod.status.as_ref().and_then(|s| container_status(s, &container.name));
-            let before = before.filter(|b| b.container_id.as_deref() == Some(id));
             Some(Observed {
                 spec: container.clone(),
                 id: id.split_once("://").map_or(id, |(_, id)| id).to_owned(),
                 since: running.started_at.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |t| t.0),
-                was_started: before.is_some_and(|b| b.started == Some(true)),
-                was_ready: before.is_some_and(|b| b.ready),
             })
         })
         .collect()
