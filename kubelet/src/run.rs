@@ -148,30 +148,33 @@ fn assemble(
     Ok((Arc::new(kubelet), reports))
 }
 
-/// The settings in use that people ask `/configz` for, by the names of `KubeletConfiguration`.
+/// The settings in use, in the words of upstream's KubeletConfiguration.
 fn settings(flags: &Flags) -> serde_json::Value {
     serde_json::json!({
-        "kind": "KubeletConfiguration",
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "address": flags.address,
         "port": flags.port,
+        "healthzBindAddress": flags.healthz_bind_address,
         "healthzPort": flags.healthz_port,
-        "clusterDomain": flags.cluster_domain,
         "clusterDNS": flags.cluster_dns,
+        "clusterDomain": flags.cluster_domain,
         "maxPods": flags.max_pods,
         "podPidsLimit": flags.pod_max_pids,
         "cgroupDriver": flags.cgroup_driver,
         "cgroupRoot": flags.cgroup_root,
         "cgroupsPerQOS": flags.cgroups_per_qos,
         "cpuCFSQuota": flags.cpu_cfs_quota,
-        "nodeLeaseDurationSeconds": flags.node_lease_duration_seconds,
-        "containerRuntimeEndpoint": flags.container_runtime_endpoint,
-        "containerLogMaxSize": flags.container_log_max_size,
         "containerLogMaxFiles": flags.container_log_max_files,
+        "containerLogMaxSize": flags.container_log_max_size,
+        "containerRuntimeEndpoint": flags.container_runtime_endpoint,
         "imageGCHighThresholdPercent": flags.image_gc_high_threshold,
         "imageGCLowThresholdPercent": flags.image_gc_low_threshold,
+        "nodeLeaseDurationSeconds": flags.node_lease_duration_seconds,
+        "podLogsDir": flags.pod_logs_dir,
+        "resolvConf": flags.resolv_conf,
         "serializeImagePulls": flags.serialize_image_pulls,
-        "seccompDefault": flags.seccomp_default,
+        "staticPodPath": flags.pod_manifest_path,
+        "nodeStatusUpdateFrequency": format!("{}s", flags.node_status_update_frequency.as_secs()),
+        "syncFrequency": format!("{}s", flags.sync_frequency.as_secs()),
     })
 }
 
@@ -183,13 +186,14 @@ async fn serve(kubelet: &Arc<Kubelet>, context: &daemon::Context, tasks: &mut Jo
         _ => anyhow::bail!("--tls-cert-file and --tls-private-key-file are needed"),
     };
     let clients = flags.client_ca_file.as_deref().map(Roots::load).transpose()?;
+    let health = Health::new();
     let app = server::router(Server {
         runtime: kubelet.runtime.clone(),
         pods: kubelet.pods.clone(),
         probes: kubelet.prober.results().clone(),
         delegated: Delegated::new(kubelet.client.clone()),
         metrics: context.metrics.clone(),
-        health: Health::new(),
+        health: health.clone(),
         node_name: kubelet.node_name.clone(),
         root_dir: flags.root_dir.clone(),
         pod_logs_dir: flags.pod_logs_dir.clone(),
@@ -206,7 +210,7 @@ async fn serve(kubelet: &Arc<Kubelet>, context: &daemon::Context, tasks: &mut Jo
     if flags.healthz_port != 0 {
         let address = SocketAddr::new(flags.healthz_bind_address, flags.healthz_port);
         let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
-        let serving = daemon::http::serve(listener, None, health_router(Health::new()), context.shutdown.clone());
+        let serving = daemon::http::serve(listener, None, health_router(health), context.shutdown.clone());
         tasks.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(error = format!("{error:#}"), "the health server ended");
