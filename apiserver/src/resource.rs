@@ -113,8 +113,6 @@ impl Subresource {
 pub enum Cell {
     /// The value at a JSON pointer.
     Pointer(Str),
-    /// The integer at a JSON pointer, 0 when there is none: the table says so where the object leaves it out.
-    PointerOrZero(Str),
     /// Computed from the object at a time.
     Compute(fn(&Value, Timestamp) -> Value),
     /// The time since the timestamp at a JSON pointer.
@@ -165,10 +163,10 @@ impl Column {
     pub fn integer(name: &'static str, pointer: &'static str) -> Self {
         Self::new(name, "integer", Cell::Pointer(pointer.into()))
     }
-    /// An integer at a pointer, shown as 0 when it is not there.
+    /// An integer computed from the object.
     #[must_use]
-    pub fn integer_or_zero(name: &'static str, pointer: &'static str) -> Self {
-        Self::new(name, "integer", Cell::PointerOrZero(pointer.into()))
+    pub fn number(name: &'static str, f: fn(&Value, Timestamp) -> Value) -> Self {
+        Self::new(name, "integer", Cell::Compute(f))
     }
     /// Text computed from the object.
     #[must_use]
@@ -200,14 +198,12 @@ pub enum Generation {
     None,
     /// With each change outside `metadata` and `status`.
     Spec,
-    /// With each of those, and with each change of annotations (Deployment).
-    SpecOrAnnotations,
 }
 
 /// How objects of this version relate to what is stored, when another version is stored.
 ///
-/// The row's rules, columns and selectable fields' pointers are of the *stored* form, which is what the cache holds: a body is
-/// converted before rules run.
+/// The row's rules and columns are of its own form. Its selectable fields stand in the order of the stored row's, with pointers into
+/// the stored form, which is what the cache holds.
 #[derive(Clone)]
 pub struct Conversion {
     /// From this version's form to the stored one.
@@ -423,6 +419,14 @@ impl Resource {
         self.conversion = Some(Conversion { to_stored, from_stored });
         self
     }
+    /// The rules of the row that is stored, run on what the conversion gives. Comes after [`Self::stored_as`].
+    #[must_use]
+    pub fn rules_of(mut self, stored: &Self) -> Self {
+        if let Some(conversion) = self.conversion.clone() {
+            self.hooks = Arc::new(Converted { rules: stored.hooks.clone(), conversion });
+        }
+        self
+    }
     /// The kind's rules, written over its `k8s-openapi` type.
     #[must_use]
     pub fn rules<K>(mut self, rules: impl Rules<K>) -> Self
@@ -503,6 +507,8 @@ pub trait Rules<K>: Send + Sync + 'static {
     fn prepare_update(&self, new: &mut K, old: &K, cx: Cx<'_>) {}
     /// Checks an object on its own; on create and on update.
     fn validate(&self, obj: &K, errors: &mut Errors) {}
+    /// Checks what must hold on create alone.
+    fn validate_create(&self, obj: &K, errors: &mut Errors) {}
     /// Checks a change.
     fn validate_update(&self, new: &K, old: &K, errors: &mut Errors) {}
     /// Before `status` or another part is changed: puts back what that may not change beyond the part.
@@ -554,6 +560,7 @@ where
         self.rules.prepare_create(&mut k, cx);
         let mut errors = Errors::new();
         self.rules.validate(&k, &mut errors);
+        self.rules.validate_create(&k, &mut errors);
         Self::put(obj, &k)?;
         Ok(errors)
     }
@@ -582,6 +589,48 @@ where
         let how = self.rules.deletion(&mut k, requested, cx);
         Self::put(obj, &k)?;
         Ok(how)
+    }
+}
+
+/// The rules of the stored form of a kind, for another of its forms.
+struct Converted {
+    rules: Arc<dyn Strategy>,
+    conversion: Conversion,
+}
+
+impl Converted {
+    fn stored(&self, obj: &Value) -> Result<Value, String> {
+        (self.conversion.to_stored)(obj.clone()).map_err(|s| s.message)
+    }
+    /// Runs `f` on the stored form and puts back what it made of it.
+    fn on<T>(&self, obj: &mut Value, f: impl FnOnce(&mut Value) -> Result<T, String>) -> Result<T, String> {
+        let mut stored = self.stored(obj)?;
+        let out = f(&mut stored)?;
+        *obj = (self.conversion.from_stored)(stored).map_err(|s| s.message)?;
+        Ok(out)
+    }
+}
+
+impl Strategy for Converted {
+    fn default(&self, obj: &mut Value) -> Result<(), String> {
+        self.on(obj, |o| self.rules.default(o))
+    }
+    fn create(&self, obj: &mut Value, cx: Cx<'_>) -> Result<Errors, String> {
+        self.on(obj, |o| self.rules.create(o, cx))
+    }
+    fn update(&self, new: &mut Value, old: &Value, cx: Cx<'_>) -> Result<Errors, String> {
+        let old = self.stored(old)?;
+        self.on(new, |o| self.rules.update(o, &old, cx))
+    }
+    fn update_part(&self, part: &str, new: &mut Value, old: &Value, cx: Cx<'_>) -> Result<Errors, String> {
+        let old = self.stored(old)?;
+        self.on(new, |o| self.rules.update_part(part, o, &old, cx))
+    }
+    fn warnings(&self, obj: &Value) -> Vec<String> {
+        self.stored(obj).map(|o| self.rules.warnings(&o)).unwrap_or_default()
+    }
+    fn deletion(&self, obj: &mut Value, requested: Option<i64>, cx: Cx<'_>) -> Result<Deletion, String> {
+        self.on(obj, |o| self.rules.deletion(o, requested, cx))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod label_selector;
 pub mod metadata;
 pub mod network;
 pub mod pod_template;
+pub mod quantities;
 pub mod rbac;
 #[cfg(test)]
 mod rows_in_tests;
@@ -29,6 +30,7 @@ pub fn builtin() -> Vec<Resource> {
         core::events::row(),
         core::namespaces::row(),
         core::nodes::row(),
+        core::persistentvolumeclaims::row(),
         core::pod::row(),
         core::secrets::row(),
         core::serviceaccounts::row(),
