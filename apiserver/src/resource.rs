@@ -183,7 +183,7 @@ impl Column {
 }
 
 /// A field that field selectors may name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selectable {
     /// The name in selectors, such as `spec.nodeName`.
     pub field: Str,

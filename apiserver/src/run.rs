@@ -114,7 +114,13 @@ fn document(row: &Resource) -> Option<ResourceDoc> {
     let message = api::schema::Schema::builtin().kind_of(&row.group, &row.version, &row.kind)?;
     let subresources = row.subresources.iter().map(|sub| {
         let (group, version, kind, verbs) = http::discovery::part(row, sub);
-        SubresourceDoc { name: sub.name().to_owned().into(), group: group.to_owned().into(), version: version.to_owned().into(), kind: kind.to_owned().into(), verbs }
+        SubresourceDoc {
+            name: sub.name().to_owned().into(),
+            group: group.to_owned().into(),
+            version: version.to_owned().into(),
+            kind: kind.to_owned().into(),
+            verbs,
+        }
     });
     Some(ResourceDoc {
         group: row.group.clone(),

@@ -48,7 +48,15 @@ impl Server {
     ///
     /// # Errors
     /// A step that says no.
-    pub async fn admit(&self, _call: &Call, _operation: Operation, _obj: &mut Value, _old: Option<&Value>, _dry_run: bool, _warnings: &mut Vec<String>) -> Result<(), Status> {
+    pub async fn admit(
+        &self,
+        _call: &Call,
+        _operation: Operation,
+        _obj: &mut Value,
+        _old: Option<&Value>,
+        _dry_run: bool,
+        _warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
         Ok(())
     }
 
@@ -56,7 +64,15 @@ impl Server {
     ///
     /// # Errors
     /// A step that says no.
-    pub async fn validate(&self, _call: &Call, _operation: Operation, _obj: &Value, _old: Option<&Value>, _dry_run: bool, _warnings: &mut Vec<String>) -> Result<(), Status> {
+    pub async fn validate(
+        &self,
+        _call: &Call,
+        _operation: Operation,
+        _obj: &Value,
+        _old: Option<&Value>,
+        _dry_run: bool,
+        _warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
         Ok(())
     }
 }

@@ -56,7 +56,8 @@ impl Attributes {
             return format!("User {user:?} cannot {} path {:?}", self.verb, self.path);
         }
         let resource = if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) };
-        let place = if self.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace {:?}", self.namespace) };
+        let place =
+            if self.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace {:?}", self.namespace) };
         format!("User {user:?} cannot {} resource {resource:?} in API group {:?} {place}", self.verb, self.group)
     }
 }
@@ -286,17 +287,47 @@ mod tests {
     #[test]
     fn grants_are_by_subject_place_and_rule() {
         let policy = rbac(&[
-            ("clusterrole", "reader", json!({"metadata": {"name": "reader"}, "rules": [{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "pods/log"]}]})),
-            ("clusterrole", "health", json!({"metadata": {"name": "health"}, "rules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz/*"]}]})),
-            ("clusterbinding", "h", json!({"metadata": {"name": "h"}, "roleRef": {"kind": "ClusterRole", "name": "health"}, "subjects": [{"kind": "Group", "name": "everybody"}]})),
-            ("binding", "a/b", json!({"metadata": {"name": "b", "namespace": "a"}, "roleRef": {"kind": "ClusterRole", "name": "reader"}, "subjects": [{"kind": "ServiceAccount", "name": "x", "namespace": "a"}]})),
+            (
+                "clusterrole",
+                "reader",
+                json!({"metadata": {"name": "reader"}, "rules": [{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "pods/log"]}]}),
+            ),
+            (
+                "clusterrole",
+                "health",
+                json!({"metadata": {"name": "health"}, "rules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz/*"]}]}),
+            ),
+            (
+                "clusterbinding",
+                "h",
+                json!({"metadata": {"name": "h"}, "roleRef": {"kind": "ClusterRole", "name": "health"}, "subjects": [{"kind": "Group", "name": "everybody"}]}),
+            ),
+            (
+                "binding",
+                "a/b",
+                json!({"metadata": {"name": "b", "namespace": "a"}, "roleRef": {"kind": "ClusterRole", "name": "reader"}, "subjects": [{"kind": "ServiceAccount", "name": "x", "namespace": "a"}]}),
+            ),
         ]);
         let user = User { name: "system:serviceaccount:a:x".into(), groups: vec!["everybody".into()], ..User::default() };
         let may = |verb: &str, ns: &str, resource: &str, sub: &str| {
-            policy.allows(&user, &Attributes { verb: verb.into(), namespace: ns.into(), resource: resource.into(), subresource: sub.into(), ..Attributes::default() })
+            policy.allows(
+                &user,
+                &Attributes {
+                    verb: verb.into(),
+                    namespace: ns.into(),
+                    resource: resource.into(),
+                    subresource: sub.into(),
+                    ..Attributes::default()
+                },
+            )
         };
         assert!(may("get", "a", "pods", "") && may("list", "a", "pods", "log"));
-        assert!(!may("get", "b", "pods", "") && !may("get", "", "pods", "") && !may("create", "a", "pods", "") && !may("get", "a", "pods", "exec"));
+        assert!(
+            !may("get", "b", "pods", "")
+                && !may("get", "", "pods", "")
+                && !may("create", "a", "pods", "")
+                && !may("get", "a", "pods", "exec")
+        );
         let path = |p: &str| policy.allows(&user, &Attributes { verb: "get".into(), path: p.into(), ..Attributes::default() });
         assert!(path("/healthz/etcd") && !path("/metrics"));
         assert!(!policy.allows(&User::anonymous(), &Attributes { verb: "get".into(), path: "/healthz/x".into(), ..Attributes::default() }));

@@ -109,7 +109,7 @@ impl Tokens {
         let mut verifying = Vec::new();
         let mut key_id = String::new();
         for mut jwk in keys {
-            let id = jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256);
+            let id = jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256)?;
             if key_id.is_empty() {
                 key_id.clone_from(&id);
             }
@@ -231,10 +231,10 @@ fn signing_key(pem: &[u8]) -> anyhow::Result<(Algorithm, EncodingKey)> {
 
 fn public_key(pem: &[u8]) -> anyhow::Result<Jwk> {
     if let Ok(key) = DecodingKey::from_ec_pem(pem) {
-        return Ok(Jwk::from_decoding_key(&key, Algorithm::ES256)?);
+        return Ok(Jwk::from_decoding_key(&key, Some(Algorithm::ES256))?);
     }
     match DecodingKey::from_rsa_pem(pem) {
-        Ok(key) => Ok(Jwk::from_decoding_key(&key, Algorithm::RS256)?),
+        Ok(key) => Ok(Jwk::from_decoding_key(&key, Some(Algorithm::RS256))?),
         Err(_) => bail!("neither an EC nor an RSA public key"),
     }
 }

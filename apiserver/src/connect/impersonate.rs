@@ -37,7 +37,8 @@ pub fn wanted(headers: &HeaderMap) -> Result<Option<User>, Status> {
     if !groups.iter().any(|g| g == everybody) {
         groups.push(everybody.to_owned());
     }
-    let mut user = User { name: name.to_owned(), uid: text(headers, "impersonate-uid").unwrap_or("").to_owned(), groups, ..User::default() };
+    let mut user =
+        User { name: name.to_owned(), uid: text(headers, "impersonate-uid").unwrap_or("").to_owned(), groups, ..User::default() };
     for (key, value) in extra {
         user.extra.entry(key).or_default().push(value);
     }
@@ -57,7 +58,10 @@ pub fn check(server: &Server, user: &User, other: &User) -> Result<(), Status> {
         Some((namespace, name)) => ("", "serviceaccounts", "", namespace, name.to_owned()),
         None => ("", "users", "", "", other.name.clone()),
     }];
-    let implied = |g: &str| matches!(g, "system:authenticated" | "system:unauthenticated") || (service_account(&other.name).is_some() && g.starts_with("system:serviceaccounts"));
+    let implied = |g: &str| {
+        matches!(g, "system:authenticated" | "system:unauthenticated")
+            || (service_account(&other.name).is_some() && g.starts_with("system:serviceaccounts"))
+    };
     wanted.extend(other.groups.iter().filter(|g| !implied(g)).map(|g| ("", "groups", "", "", g.clone())));
     if !other.uid.is_empty() {
         wanted.push(("authentication.k8s.io", "uids", "", "", other.uid.clone()));

@@ -1,7 +1,14 @@
 //! What is served by a handler of its own: reviews, bindings, and connections to kubelets.
 
+pub mod binding;
+pub mod eviction;
 pub mod impersonate;
+pub mod kubelet;
 pub mod paths;
+pub mod proxy;
+pub mod reviews;
+pub mod token;
+pub mod tunnel;
 
 use api::status::Status;
 use axum::extract::Request;
@@ -14,7 +21,24 @@ use crate::verbs::Call;
 pub type Handler = fn(Call, Request) -> BoxFuture<'static, Result<Response, Status>>;
 
 /// Group, plural and subresource of each handler. The order does not matter.
-const HANDLERS: &[(&str, &str, &str, Handler)] = &[];
+const HANDLERS: &[(&str, &str, &str, Handler)] = &[
+    ("", "nodes", "proxy", proxy::node),
+    ("", "pods", "attach", kubelet::stream),
+    ("", "pods", "binding", binding::bind),
+    ("", "pods", "eviction", eviction::evict),
+    ("", "pods", "exec", kubelet::stream),
+    ("", "pods", "log", kubelet::log),
+    ("", "pods", "portforward", kubelet::port_forward),
+    ("", "pods", "proxy", proxy::pod),
+    ("", "serviceaccounts", "token", token::request),
+    ("", "services", "proxy", proxy::service),
+    ("authentication.k8s.io", "selfsubjectreviews", "", reviews::whoami),
+    ("authentication.k8s.io", "tokenreviews", "", reviews::token),
+    ("authorization.k8s.io", "localsubjectaccessreviews", "", reviews::access),
+    ("authorization.k8s.io", "selfsubjectaccessreviews", "", reviews::own_access),
+    ("authorization.k8s.io", "selfsubjectrulesreviews", "", reviews::own_rules),
+    ("authorization.k8s.io", "subjectaccessreviews", "", reviews::access),
+];
 
 /// Serves a request that has a handler of its own.
 ///

@@ -80,9 +80,9 @@ impl Call {
     ///
     /// # Errors
     /// As [`Call::decode_body`].
-    pub fn check_fields(&self, tree: Value, options: &WriteOptions) -> Result<Value, Status> {
+    pub fn check_fields(&self, tree: Value, options: &WriteOptions, warnings: &mut Vec<String>) -> Result<Value, Status> {
         let decoded = self.conform(tree, &Bytes::new())?;
-        self.strictly(decoded, options, &mut vec![])
+        self.strictly(decoded, options, warnings)
     }
 
     fn conform(&self, tree: Value, body: &Bytes) -> Result<Decoded, Status> {

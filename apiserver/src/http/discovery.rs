@@ -82,7 +82,8 @@ fn resources(catalog: &Catalog, group: &str, version: &str) -> Option<Value> {
     let mut list = vec![];
     for row in rows {
         let verbs: Vec<&str> = row.verbs.iter().map(|v| v.name()).collect();
-        let mut entry = json!({"name": row.plural, "singularName": row.singular, "namespaced": row.is_namespaced(), "kind": row.kind, "verbs": verbs});
+        let mut entry =
+            json!({"name": row.plural, "singularName": row.singular, "namespaced": row.is_namespaced(), "kind": row.kind, "verbs": verbs});
         if !row.short_names.is_empty() {
             entry["shortNames"] = json!(row.short_names);
         }
@@ -155,7 +156,9 @@ fn aggregated(catalog: &Catalog, core: bool, accept: &str, headers: &HeaderMap) 
             json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
         })
         .collect();
-    let body = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items}).to_string();
+    let body =
+        json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items})
+            .to_string();
     let etag = format!("\"{:X}\"", Sha256::digest(&body).iter().fold(0_u128, |n, b| n.rotate_left(8) ^ u128::from(*b)));
     let unchanged = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()) == Some(etag.as_str());
     let mut response = if unchanged { with_type(304, kind, "") } else { with_type(200, kind, body) };

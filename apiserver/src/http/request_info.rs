@@ -137,7 +137,10 @@ mod tests {
         check("GET /api/v1/watch/namespaces/a/pods", "watch /v1 ns=a pods/ name=");
         check("GET /api/v1/nodes?fieldSelector=metadata.name%3Dn1", "list /v1 ns= nodes/ name=n1");
         check("GET /api/v1/namespaces/a/services/b:80/proxy/x/y/", "get /v1 ns=a services/proxy name=b:80 /x/y/");
-        check("GET /apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "get rbac.authorization.k8s.io/v1 ns= clusterroles/ name=system:node");
+        check(
+            "GET /apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+            "get rbac.authorization.k8s.io/v1 ns= clusterroles/ name=system:node",
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::negotiate::{Format, Media, View};
+use super::negotiate::Format;
 use super::render::{self, Renderer};
 use crate::verbs::{self, Reply};
 
@@ -18,7 +18,10 @@ const COMPRESS_FROM: usize = 128 << 10;
 /// Whether the client takes gzip.
 #[must_use]
 pub fn takes_gzip(headers: &HeaderMap) -> bool {
-    headers.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")))
+    headers
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")))
 }
 
 /// A response with a body of a known type.
@@ -54,22 +57,12 @@ pub fn reply(reply: Reply, renderer: &Renderer) -> Result<Response, Status> {
     let media = renderer.media();
     let body: Bytes = match reply.body {
         verbs::Body::Stored(bytes) => renderer.object(&bytes)?,
-        verbs::Body::Tree(tree) => tree_bytes(renderer, media, &tree)?,
+        verbs::Body::Object(tree) => renderer.stored_tree(tree)?,
+        verbs::Body::Tree(tree) => render::bytes(&tree, media.format)?,
     };
     let mut response = with_type(reply.code, media.format.content_type(), body);
     warn(response.headers_mut(), &reply.warnings);
     Ok(response)
-}
-
-/// A tree that is an object of the row goes through the row's views; a Status, Scale or list is shown as it is.
-fn tree_bytes(renderer: &Renderer, media: Media, tree: &serde_json::Value) -> Result<Bytes, Status> {
-    match media.view {
-        View::Object => render::bytes(tree, media.format),
-        _ => match renderer.of_row(tree) {
-            Some(shown) => render::bytes(&shown, media.format),
-            None => render::bytes(tree, if media.format == Format::Protobuf { Format::Json } else { media.format }),
-        },
-    }
 }
 
 /// Adds `Warning` headers (RFC 7234, code 299), bounded as upstream bounds them.
@@ -77,7 +70,8 @@ pub fn warn(headers: &mut HeaderMap, warnings: &[String]) {
     const MOST: usize = 4 << 10;
     let mut size = 0;
     for text in warnings {
-        let escaped: String = text.chars().filter(|c| !c.is_control()).flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] }).collect();
+        let escaped: String =
+            text.chars().filter(|c| !c.is_control()).flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] }).collect();
         size += escaped.len();
         if size > MOST {
             return;

@@ -102,7 +102,11 @@ async fn path(server: &Arc<Server>, request: Request, info: &RequestInfo, user: 
 async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, query: Query, user: User) -> Result<Response, Status> {
     let found = server.catalog.load().find(&info.group, &info.version, &info.resource).cloned();
     let row = found.ok_or_else(Status::no_such_resource)?;
-    if info.resource != "namespaces" && row.is_namespaced() && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection" | "create") {
+    if info.resource != "namespaces"
+        && row.is_namespaced()
+        && info.namespace.is_empty()
+        && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection" | "create")
+    {
         return Err(Status::no_such_resource());
     }
     if !row.is_namespaced() && !info.namespace.is_empty() && info.resource != "namespaces" {
@@ -176,7 +180,11 @@ async fn dispatch(mut call: Call, body: Body) -> Result<Response, Status> {
             let body = decode::read(&call.headers, body).await?;
             let tree = if body.is_empty() { None } else { Some(decode::tree(&call.headers, &body)?) };
             let options = DeleteOptions::parse(&call, tree.as_ref())?;
-            if verb == "delete" { verbs::delete::delete(&call, &options).await? } else { verbs::delete::collection(&call, &options).await? }
+            if verb == "delete" {
+                verbs::delete::delete(&call, &options).await?
+            } else {
+                verbs::delete::collection(&call, &options).await?
+            }
         }
         _ => return Err(Status::method_not_supported(&row.group, &row.plural, &call.info.verb)),
     };
@@ -191,6 +199,6 @@ fn supported(row: &Served, info: &RequestInfo) -> Result<(), Status> {
         matches!(info.verb.as_str(), "get" | "update" | "patch")
     };
     let named = !info.name.is_empty() || matches!(info.verb.as_str(), "create" | "list" | "watch" | "deletecollection");
-    let right = allowed && named && !(info.verb == "create" && !info.name.is_empty());
+    let right = allowed && named && (info.verb != "create" || info.name.is_empty());
     if right { Ok(()) } else { Err(Status::method_not_supported(&row.group, &row.plural, &info.verb)) }
 }
