@@ -7,6 +7,7 @@ pub mod admission;
 pub mod allocate;
 pub mod apply;
 pub mod auth;
+pub mod bootstrap;
 pub mod catalog;
 pub mod connect;
 pub mod flags;

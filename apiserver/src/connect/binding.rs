@@ -78,6 +78,9 @@ mod tests {
         assert_eq!((&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]), (&json!("n"), &json!({"a": "b"})));
         assert_eq!(bound["status"]["conditions"].as_array().map(Vec::len), Some(1));
         let again = assigned(&bound, &binding, "m", "now").unwrap_err();
-        assert_eq!((again.code, again.message.as_str()), (409, r#"Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n""#));
+        assert_eq!(
+            (again.code, again.message.as_str()),
+            (409, r#"Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n""#)
+        );
     }
 }

@@ -32,7 +32,11 @@ pub fn evict(call: Call, request: Request) -> BoxFuture<'static, Result<Response
             match budgets.as_slice() {
                 [] => {}
                 [budget] => spend(&call, budget, &pod, options.dry_run).await?,
-                _ => return Err(Status::internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")),
+                _ => {
+                    return Err(Status::internal(
+                        "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                    ));
+                }
             }
         }
         delete::delete(&call, &options).await?;
@@ -66,7 +70,8 @@ fn selector(budget: &Value) -> Result<Selector, Status> {
         })
         .collect();
     let labels = string_map(selector.get("matchLabels"));
-    Selector::from_parts(Some(&labels), expressions.iter().map(|(k, o, v)| (k.as_str(), o.as_str(), v.as_slice()))).map_err(Status::internal)
+    Selector::from_parts(Some(&labels), expressions.iter().map(|(k, o, v)| (k.as_str(), o.as_str(), v.as_slice())))
+        .map_err(Status::internal)
 }
 
 /// Takes one disruption out of a budget.
@@ -84,7 +89,8 @@ async fn spend(call: &Call, budget: &Entry, pod: &Value, dry_run: bool) -> Resul
 fn spent(budget: &Value, pod: &str, now: &str) -> Result<Value, Status> {
     let refuse = |detail: String, retry: u32| {
         let mut status = Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", retry);
-        status.details.get_or_insert_default().causes = vec![Cause { reason: "DisruptionBudget".into(), message: detail, field: String::new() }];
+        status.details.get_or_insert_default().causes =
+            vec![Cause { reason: "DisruptionBudget".into(), message: detail, field: String::new() }];
         Err(status)
     };
     let status = &budget["status"];
@@ -93,11 +99,21 @@ fn spent(budget: &Value, pod: &str, now: &str) -> Result<Value, Status> {
         return refuse(format!("The disruption budget {} is still being processed by the server.", budget.name()), 10);
     }
     if number("disruptionsAllowed") <= 0 {
-        let detail = format!("The disruption budget {} needs {} healthy pods and has {} currently", budget.name(), number("desiredHealthy"), number("currentHealthy"));
+        let detail = format!(
+            "The disruption budget {} needs {} healthy pods and has {} currently",
+            budget.name(),
+            number("desiredHealthy"),
+            number("currentHealthy")
+        );
         return refuse(detail, 0);
     }
     if status["disruptedPods"].as_object().is_some_and(|d| d.len() > DISRUPTED_MAX) {
-        return Err(Status::forbidden("policy", "poddisruptionbudgets", budget.name(), "DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+        return Err(Status::forbidden(
+            "policy",
+            "poddisruptionbudgets",
+            budget.name(),
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
     }
     let mut budget = budget.clone();
     budget["status"]["disruptionsAllowed"] = (number("disruptionsAllowed") - 1).into();

@@ -26,7 +26,9 @@ const PORT: u16 = 10_250;
 /// Files that cannot be read, or flags that name none.
 pub fn tls(server: &Server) -> Result<Arc<rustls::ClientConfig>, Status> {
     let files = server.config.kubelets.as_ref().ok_or_else(|| {
-        Status::internal("kubelets cannot be reached: --kubelet-client-certificate, --kubelet-client-key and --kubelet-certificate-authority are needed")
+        Status::internal(
+            "kubelets cannot be reached: --kubelet-client-certificate, --kubelet-client-key and --kubelet-certificate-authority are needed",
+        )
     })?;
     let identity = Identity::load(&files.cert, &files.key).map_err(|e| Status::internal(format!("{e:#}")))?;
     let roots = Roots::load(&files.ca).map_err(|e| Status::internal(format!("{e:#}")))?;
@@ -41,7 +43,8 @@ pub fn kubelet(server: &Server, node: &str, path: String) -> Result<Target, Stat
     let entry = server.hub.cache("/registry/nodes/").get(node).ok_or_else(|| Status::not_found("", "nodes", node))?;
     let tree = entry.tree().map_err(Status::internal)?;
     let addresses = tree.pointer("/status/addresses").and_then(Value::as_array);
-    let of = |kind: &str| addresses.into_iter().flatten().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str()).map(str::to_owned);
+    let of =
+        |kind: &str| addresses.into_iter().flatten().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str()).map(str::to_owned);
     let host = of("InternalIP").or_else(|| of("Hostname")).ok_or_else(|| Status::internal(format!("node {node:?} has no address")))?;
     let port = tree.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok());
     Ok(Target { host, port: port.unwrap_or(PORT), tls: Some(tls(server)?), path })
@@ -64,15 +67,23 @@ fn container(call: &Call, pod: &Value) -> Result<String, Status> {
     let all = containers(pod);
     let name = pod.name();
     if let Some(wanted) = call.query.get("container").filter(|c| !c.is_empty()) {
-        return if all.contains(&wanted) { Ok(wanted.to_owned()) } else { Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}"))) };
+        return if all.contains(&wanted) {
+            Ok(wanted.to_owned())
+        } else {
+            Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}")))
+        };
     }
-    let regular: Vec<&str> = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
+    let regular: Vec<&str> =
+        pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
     match (regular.as_slice(), all.len()) {
         ([only], 1) => Ok((*only).to_owned()),
         _ => {
             let init: Vec<&str> = all.iter().filter(|c| !regular.contains(c)).copied().collect();
             let also = if init.is_empty() { String::new() } else { format!(" or one of the init containers: [{}]", init.join(" ")) };
-            Err(Status::bad_request(format!("a container name must be specified for pod {name}, choose one of: [{}]{also}", regular.join(" "))))
+            Err(Status::bad_request(format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]{also}",
+                regular.join(" ")
+            )))
         }
     }
 }
@@ -105,7 +116,11 @@ fn check_log_options(call: &Call) -> Result<(), Status> {
         if let Some(n) = call.query.number(name)?
             && n < least
         {
-            errors.invalid(&at(name), n, &format!("must be greater than {}", if least == 0 { "or equal to 0".to_owned() } else { "0".to_owned() }));
+            errors.invalid(
+                &at(name),
+                n,
+                &format!("must be greater than {}", if least == 0 { "or equal to 0".to_owned() } else { "0".to_owned() }),
+            );
         }
     }
     if call.query.get("sinceSeconds").is_some() && call.query.get("sinceTime").is_some() {

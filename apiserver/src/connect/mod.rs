@@ -47,8 +47,12 @@ const HANDLERS: &[(&str, &str, &str, Handler)] = &[
 pub async fn dispatch(call: Call, request: Request) -> Result<Response, Status> {
     let wanted = (&*call.row.group, &*call.row.plural, call.info.subresource.as_str());
     let found = HANDLERS.iter().find(|(group, plural, sub, _)| (*group, *plural, *sub) == wanted);
+    let allowed = match call.row.subresource(&call.info.subresource) {
+        Some(crate::resource::Subresource::Custom { verbs, .. }) => verbs.contains(&call.info.verb.as_str()),
+        _ => call.info.verb == "create",
+    };
     match found {
-        Some((.., handler)) => handler(call, request).await,
-        None => Err(Status::method_not_supported(&call.row.group, &call.row.plural, &call.info.verb)),
+        Some((.., handler)) if allowed => handler(call, request).await,
+        _ => Err(Status::method_not_supported(&call.row.group, &call.row.plural, &call.info.verb)),
     }
 }

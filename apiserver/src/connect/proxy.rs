@@ -54,7 +54,8 @@ pub fn pod(call: Call, request: Request) -> BoxFuture<'static, Result<Response, 
         let host = pod.pointer("/status/podIP").and_then(Value::as_str).filter(|ip| !ip.is_empty());
         let host = host.ok_or_else(|| Status::bad_request("address not allowed"))?.to_owned();
         let first = || pod.pointer("/spec/containers/0/ports/0/containerPort").and_then(Value::as_u64);
-        let port = if named.port.is_empty() { first().map_or(Ok(80), port)? } else { named.port.parse().map_err(|_| bad_port(named.port))? };
+        let port =
+            if named.port.is_empty() { first().map_or(Ok(80), port)? } else { named.port.parse().map_err(|_| bad_port(named.port))? };
         send(&call, request, host, port, named.https).await
     })
 }
@@ -117,15 +118,25 @@ fn endpoint(call: &Call, service: &Value, wanted: &str) -> Result<(String, u16),
         ("", _) => ports.iter().find(|p| p["name"].as_str().unwrap_or("").is_empty()),
         _ => ports.iter().find(|p| p["name"] == wanted || p["port"].as_u64() == wanted.parse().ok()),
     };
-    let name = found.ok_or_else(|| Status::unavailable(format!("no service port {wanted:?} found for service {:?}", service.name())))?["name"].as_str().unwrap_or("");
+    let name =
+        found.ok_or_else(|| Status::unavailable(format!("no service port {wanted:?} found for service {:?}", service.name())))?["name"]
+            .as_str()
+            .unwrap_or("");
     let slices = call.server.hub.cache("/registry/discovery.k8s.io/endpointslices/");
     let prefix = format!("{}/", call.info.namespace);
     let mut ready: Vec<(String, u16)> = vec![];
     for entry in slices.snapshot(&prefix, 0).0.iter().filter(|e| e.label("kubernetes.io/service-name") == Some(service.name())) {
         let slice = entry.tree().map_err(Status::internal)?;
-        let number = slice["ports"].as_array().into_iter().flatten().find(|p| p["name"].as_str().unwrap_or("") == name).and_then(|p| p["port"].as_u64());
+        let number = slice["ports"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|p| p["name"].as_str().unwrap_or("") == name)
+            .and_then(|p| p["port"].as_u64());
         let Some(number) = number else { continue };
-        for endpoint in slice["endpoints"].as_array().into_iter().flatten().filter(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false))) {
+        for endpoint in
+            slice["endpoints"].as_array().into_iter().flatten().filter(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)))
+        {
             if let Some(address) = endpoint.pointer("/addresses/0").and_then(Value::as_str) {
                 ready.push((address.to_owned(), port(number)?));
             }

@@ -45,7 +45,13 @@ pub fn token(call: Call, request: Request) -> BoxFuture<'static, Result<Response
     Box::pin(async move {
         let mut review = posted(&call, request).await?;
         let token = review.pointer("/spec/token").and_then(Value::as_str).unwrap_or("").to_owned();
-        let audiences: Vec<String> = review.pointer("/spec/audiences").and_then(Value::as_array).into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
+        let audiences: Vec<String> = review
+            .pointer("/spec/audiences")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|a| a.as_str().map(str::to_owned))
+            .collect();
         let verified = call.server.authenticator.tokens.verify(&token, &audiences, &call.server.hub);
         review["status"] = match verified {
             Ok(verified) => json!({"authenticated": true, "user": shown(&verified.user), "audiences": verified.audiences}),
@@ -68,7 +74,11 @@ pub fn whoami(call: Call, request: Request) -> BoxFuture<'static, Result<Respons
 fn asked(spec: &Value) -> Attributes {
     let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
     if spec.get("nonResourceAttributes").is_some_and(Value::is_object) {
-        return Attributes { verb: text("/nonResourceAttributes/verb"), path: text("/nonResourceAttributes/path"), ..Attributes::default() };
+        return Attributes {
+            verb: text("/nonResourceAttributes/verb"),
+            path: text("/nonResourceAttributes/path"),
+            ..Attributes::default()
+        };
     }
     let of = |field: &str| text(&format!("/resourceAttributes/{field}"));
     Attributes {
@@ -79,7 +89,7 @@ fn asked(spec: &Value) -> Attributes {
         subresource: of("subresource"),
         namespace: of("namespace"),
         name: of("name"),
-        path: String::new(),
+        ..Attributes::default()
     }
 }
 
@@ -102,8 +112,14 @@ pub fn access(call: Call, request: Request) -> BoxFuture<'static, Result<Respons
     Box::pin(async move {
         let mut review = posted(&call, request).await?;
         let spec = &review["spec"];
-        let list = |field: &str| spec[field].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>();
-        let user = User { name: spec["user"].as_str().unwrap_or("").to_owned(), uid: spec["uid"].as_str().unwrap_or("").to_owned(), groups: list("groups"), ..User::default() };
+        let list =
+            |field: &str| spec[field].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>();
+        let user = User {
+            name: spec["user"].as_str().unwrap_or("").to_owned(),
+            uid: spec["uid"].as_str().unwrap_or("").to_owned(),
+            groups: list("groups"),
+            ..User::default()
+        };
         decide(&call, &user, &mut review);
         answer(&call, review)
     })
@@ -117,7 +133,11 @@ pub fn own_rules(call: Call, request: Request) -> BoxFuture<'static, Result<Resp
         let policy = call.server.authorizer.policy();
         let all = Rule { verbs: vec!["*".into()], api_groups: vec!["*".into()], resources: vec!["*".into()], ..Rule::default() };
         let every_path = Rule { verbs: vec!["*".into()], non_resource_urls: vec!["*".into()], ..Rule::default() };
-        let mut rules: Vec<Rule> = policy.grants(&call.user).filter(|g| g.namespace.as_ref().is_none_or(|n| *n == namespace)).flat_map(|g| g.rules.iter().cloned()).collect();
+        let mut rules: Vec<Rule> = policy
+            .grants(&call.user)
+            .filter(|g| g.namespace.as_ref().is_none_or(|n| *n == namespace))
+            .flat_map(|g| g.rules.iter().cloned())
+            .collect();
         if call.user.groups.iter().any(|g| g == "system:masters") {
             rules.extend([all, every_path]);
         }

@@ -35,10 +35,20 @@ pub fn request(call: Call, request: Request) -> BoxFuture<'static, Result<Respon
         let seconds = review.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(USUAL);
         if seconds < SHORTEST {
             let mut errors = api::field::Errors::new();
-            errors.invalid(&api::field::Path::new("spec").child("expirationSeconds"), seconds, "may not specify a duration less than 10 minutes");
+            errors.invalid(
+                &api::field::Path::new("spec").child("expirationSeconds"),
+                seconds,
+                "may not specify a duration less than 10 minutes",
+            );
             return Err(Status::invalid("authentication.k8s.io", "TokenRequest", &call.info.name, &errors));
         }
-        let audiences: Vec<String> = review.pointer("/spec/audiences").and_then(Value::as_array).into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
+        let audiences: Vec<String> = review
+            .pointer("/spec/audiences")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|a| a.as_str().map(str::to_owned))
+            .collect();
         let mut bound = bound(&call, &review, &account)?;
         let lives = if seconds == PROJECTED && audiences.is_empty() { EXTENDED } else { seconds };
         bound.warnafter = (lives != seconds).then(|| call.now.as_second() + seconds);
@@ -49,19 +59,31 @@ pub fn request(call: Call, request: Request) -> BoxFuture<'static, Result<Respon
         let expires: Timestamp = call.now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(call.now);
         review["kind"] = "TokenRequest".into();
         review["apiVersion"] = "authentication.k8s.io/v1".into();
-        review["metadata"] = json!({"name": account.name(), "namespace": account.namespace(), "creationTimestamp": metadata::timestamp(call.now)});
+        review["metadata"] =
+            json!({"name": account.name(), "namespace": account.namespace(), "creationTimestamp": metadata::timestamp(call.now)});
         review["spec"]["audiences"] = json!(shown);
         review["spec"]["expirationSeconds"] = seconds.into();
         review["status"] = json!({"token": token, "expirationTimestamp": metadata::timestamp(expires)});
         let format = call.media.format;
-        Ok(respond::with_type(201, format.content_type(), render::bytes(&review, if format == Format::Protobuf { Format::Json } else { format })?))
+        Ok(respond::with_type(
+            201,
+            format.content_type(),
+            render::bytes(&review, if format == Format::Protobuf { Format::Json } else { format })?,
+        ))
     })
 }
 
 /// What the token is bound to, checked against what there is.
 fn bound(call: &Call, review: &Value, account: &Value) -> Result<Bound, Status> {
     let of = |o: &Value| Reference { name: o.name().to_owned(), uid: o.uid().to_owned() };
-    let mut bound = Bound { namespace: account.namespace().to_owned(), serviceaccount: of(account), pod: None, secret: None, node: None, warnafter: None };
+    let mut bound = Bound {
+        namespace: account.namespace().to_owned(),
+        serviceaccount: of(account),
+        pod: None,
+        secret: None,
+        node: None,
+        warnafter: None,
+    };
     let Some(wanted) = review.pointer("/spec/boundObjectRef").filter(|r| r.is_object()) else { return Ok(bound) };
     let text = |f: &str| wanted.get(f).and_then(Value::as_str).unwrap_or("");
     let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
@@ -69,7 +91,9 @@ fn bound(call: &Call, review: &Value, account: &Value) -> Result<Bound, Status> 
         let entry = call.server.hub.cache(&format!("/registry/{plural}/")).get(&key).ok_or_else(|| Status::not_found("", plural, name))?;
         let found = call.tree(&entry)?;
         if !uid.is_empty() && uid != found.uid() {
-            let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+            let why = format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+            );
             return Err(Status::conflict("", plural, name, &why));
         }
         Ok(found)
@@ -79,7 +103,10 @@ fn bound(call: &Call, review: &Value, account: &Value) -> Result<Bound, Status> 
         "Pod" => {
             let pod = find("pods", namespaced)?;
             if pod.pointer("/spec/serviceAccountName").and_then(Value::as_str) != Some(account.name()) {
-                return Err(Status::bad_request(format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", account.name())));
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                    account.name()
+                )));
             }
             if let Some(node) = pod.pointer("/spec/nodeName").and_then(Value::as_str) {
                 let node = call.server.hub.cache("/registry/nodes/").get(node);

@@ -53,7 +53,8 @@ async fn dial(target: &Target) -> std::io::Result<Box<dyn Io>> {
 /// # Errors
 /// 503 when the target cannot be reached, 400 for a path that is none.
 pub async fn forward(mut request: Request, target: Target, shutdown: CancellationToken) -> Result<Response, Status> {
-    let unreachable = |why: String| Status::unavailable(format!("error trying to reach service: dial tcp {}:{}: {why}", target.host, target.port));
+    let unreachable =
+        |why: String| Status::unavailable(format!("error trying to reach service: dial tcp {}:{}: {why}", target.host, target.port));
     let io = match tokio::time::timeout(CONNECT, dial(&target)).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => return Err(unreachable(error.to_string())),

@@ -141,7 +141,11 @@ async fn attempt(
 ///
 /// # Errors
 /// What `change` finds, 404, or that it lost against others too often.
-pub async fn rewrite(call: &Call, options: &WriteOptions, change: &(dyn Fn(&Value) -> Result<Value, Status> + Sync)) -> Result<Reply, Status> {
+pub async fn rewrite(
+    call: &Call,
+    options: &WriteOptions,
+    change: &(dyn Fn(&Value) -> Result<Value, Status> + Sync),
+) -> Result<Reply, Status> {
     let name = &call.info.name;
     let mut current = call.current(name, true).await?;
     for _ in 0..MAX_TRIES {
