@@ -32,8 +32,8 @@ pub async fn run(up: &Up) -> anyhow::Result<Outcome> {
     if command::run("nft", ["list", "table", "ip", TABLE]).is_err() {
         // Nodes share this machine's way out. Pods are translated by their node, to its address.
         let rules = format!(
-            "table ip {TABLE} {{ chain postrouting {{ type nat hook postrouting priority srcnat; \
-             ip saddr {NODE_SUBNET} ip daddr != {POD_RANGE} oifname != \"{NODE_BRIDGE}\" masquerade; }} }}"
+            "table ip {TABLE} {{\nchain postrouting {{\ntype nat hook postrouting priority srcnat;\n\
+             ip saddr {NODE_SUBNET} ip daddr != {POD_RANGE} oifname != \"{NODE_BRIDGE}\" masquerade\n}}\n}}\n"
         );
         command::run("nft", [&rules]).context("making the table of the nodes' way out")?;
         changed = true;

@@ -76,6 +76,8 @@ pub async fn run() -> anyhow::Result<()> {
     if control::ask(socket, Question::Status).is_ok() {
         bail!("a supervisor is already at work here (it answers at {})", socket.display());
     }
+    // Shims leave containerd; not every process 1 takes note of their end.
+    nix::sys::prctl::set_child_subreaper(true).context("becoming the parent of orphans")?;
     files::ensure_dir(Path::new(paths::RUN))?;
     files::remove(socket)?;
     let (mut child, mut term, mut int) = (signal(SignalKind::child())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
