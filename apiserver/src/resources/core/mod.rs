@@ -1,0 +1,12 @@
+//! The core group.
+
+pub mod componentstatuses;
+pub mod configmaps;
+pub mod endpoints;
+pub mod events;
+pub mod namespaces;
+pub mod nodes;
+pub mod pod;
+pub mod secrets;
+pub mod serviceaccounts;
+pub mod services;
