@@ -13,6 +13,7 @@ pub mod connect;
 pub mod flags;
 pub mod http;
 pub mod openapi;
+pub mod protobuf;
 pub mod resource;
 pub mod resources;
 pub mod run;

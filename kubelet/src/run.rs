@@ -148,30 +148,33 @@ fn assemble(
     Ok((Arc::new(kubelet), reports))
 }
 
-/// The settings in use that people ask `/configz` for, by the names of `KubeletConfiguration`.
+/// The settings in use, in the words of upstream's KubeletConfiguration.
 fn settings(flags: &Flags) -> serde_json::Value {
     serde_json::json!({
-        "kind": "KubeletConfiguration",
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "address": flags.address,
         "port": flags.port,
+        "healthzBindAddress": flags.healthz_bind_address,
         "healthzPort": flags.healthz_port,
-        "clusterDomain": flags.cluster_domain,
         "clusterDNS": flags.cluster_dns,
+        "clusterDomain": flags.cluster_domain,
         "maxPods": flags.max_pods,
         "podPidsLimit": flags.pod_max_pids,
         "cgroupDriver": flags.cgroup_driver,
         "cgroupRoot": flags.cgroup_root,
         "cgroupsPerQOS": flags.cgroups_per_qos,
         "cpuCFSQuota": flags.cpu_cfs_quota,
-        "nodeLeaseDurationSeconds": flags.node_lease_duration_seconds,
-        "containerRuntimeEndpoint": flags.container_runtime_endpoint,
-        "containerLogMaxSize": flags.container_log_max_size,
         "containerLogMaxFiles": flags.container_log_max_files,
+        "containerLogMaxSize": flags.container_log_max_size,
+        "containerRuntimeEndpoint": flags.container_runtime_endpoint,
         "imageGCHighThresholdPercent": flags.image_gc_high_threshold,
         "imageGCLowThresholdPercent": flags.image_gc_low_threshold,
+        "nodeLeaseDurationSeconds": flags.node_lease_duration_seconds,
+        "podLogsDir": flags.pod_logs_dir,
+        "resolvConf": flags.resolv_conf,
         "serializeImagePulls": flags.serialize_image_pulls,
-        "seccompDefault": flags.seccomp_default,
+        "staticPodPath": flags.pod_manifest_path,
+        "nodeStatusUpdateFrequency": format!("{}s", flags.node_status_update_frequency.as_secs()),
+        "syncFrequency": format!("{}s", flags.sync_frequency.as_secs()),
     })
 }
 
