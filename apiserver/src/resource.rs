@@ -113,6 +113,8 @@ impl Subresource {
 pub enum Cell {
     /// The value at a JSON pointer.
     Pointer(Str),
+    /// The integer at a JSON pointer, 0 when there is none: the table says so where the object leaves it out.
+    PointerOrZero(Str),
     /// Computed from the object at a time.
     Compute(fn(&Value, Timestamp) -> Value),
     /// The time since the timestamp at a JSON pointer.
@@ -163,10 +165,10 @@ impl Column {
     pub fn integer(name: &'static str, pointer: &'static str) -> Self {
         Self::new(name, "integer", Cell::Pointer(pointer.into()))
     }
-    /// An integer computed from the object.
+    /// An integer at a pointer, shown as 0 when it is not there.
     #[must_use]
-    pub fn number(name: &'static str, f: fn(&Value, Timestamp) -> Value) -> Self {
-        Self::new(name, "integer", Cell::Compute(f))
+    pub fn integer_or_zero(name: &'static str, pointer: &'static str) -> Self {
+        Self::new(name, "integer", Cell::PointerOrZero(pointer.into()))
     }
     /// Text computed from the object.
     #[must_use]
@@ -198,6 +200,8 @@ pub enum Generation {
     None,
     /// With each change outside `metadata` and `status`.
     Spec,
+    /// With each of those, and with each change of annotations (Deployment).
+    SpecOrAnnotations,
 }
 
 /// How objects of this version relate to what is stored, when another version is stored.
