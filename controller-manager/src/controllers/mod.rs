@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::flags::Flags;
 use crate::runner::Controller;
 
+pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
@@ -15,6 +16,7 @@ pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod pod_gc;
 pub mod replicaset;
+pub mod replicationcontroller;
 pub mod root_ca;
 pub mod serviceaccount;
 pub mod taint_eviction;
@@ -39,6 +41,8 @@ pub struct Row {
 }
 
 const CONFIG_MAPS: (&str, &str) = ("v1", "ConfigMap");
+const CONTROLLER_REVISIONS: (&str, &str) = ("apps/v1", "ControllerRevision");
+const DAEMON_SETS: (&str, &str) = ("apps/v1", "DaemonSet");
 const DEPLOYMENTS: (&str, &str) = ("apps/v1", "Deployment");
 const ENDPOINTS: (&str, &str) = ("v1", "Endpoints");
 const ENDPOINT_SLICES: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
@@ -47,6 +51,7 @@ const NAMESPACES: (&str, &str) = ("v1", "Namespace");
 const NODES: (&str, &str) = ("v1", "Node");
 const PODS: (&str, &str) = ("v1", "Pod");
 const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
+const REPLICATION_CONTROLLERS: (&str, &str) = ("v1", "ReplicationController");
 const SERVICES: (&str, &str) = ("v1", "Service");
 const SERVICE_ACCOUNTS: (&str, &str) = ("v1", "ServiceAccount");
 
@@ -56,6 +61,14 @@ fn some(controller: impl Controller) -> Made {
 
 /// All of them. The order has no meaning.
 pub const ALL: &[Row] = &[
+    Row {
+        name: "daemonset-controller",
+        queue: "daemonset",
+        component: "daemonset-controller",
+        reads: &[DAEMON_SETS, CONTROLLER_REVISIONS, PODS, NODES],
+        workers: |f| f.concurrent_daemonset_syncs,
+        make: |_| some(daemonset::DaemonSets),
+    },
     Row {
         name: "deployment-controller",
         queue: "deployment",
@@ -135,6 +148,14 @@ pub const ALL: &[Row] = &[
         reads: &[REPLICA_SETS, PODS],
         workers: |f| f.concurrent_replicaset_syncs,
         make: |_| some(replicaset::ReplicaSets),
+    },
+    Row {
+        name: "replicationcontroller-controller",
+        queue: "replicationmanager",
+        component: "replication-controller",
+        reads: &[REPLICATION_CONTROLLERS, PODS],
+        workers: |f| f.concurrent_rc_syncs,
+        make: |_| some(replicationcontroller::ReplicationControllers),
     },
     Row {
         name: "root-ca-certificate-publisher-controller",
