@@ -11,6 +11,7 @@ pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslice_mirroring;
 pub mod garbage_collector;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
@@ -20,6 +21,7 @@ pub mod replicationcontroller;
 pub mod root_ca;
 pub mod serviceaccount;
 pub mod taint_eviction;
+pub mod ttl_after_finished;
 
 /// A controller, or none when its flags are not set.
 pub type Made = anyhow::Result<Option<Arc<dyn Controller>>>;
@@ -46,6 +48,7 @@ const DAEMON_SETS: (&str, &str) = ("apps/v1", "DaemonSet");
 const DEPLOYMENTS: (&str, &str) = ("apps/v1", "Deployment");
 const ENDPOINTS: (&str, &str) = ("v1", "Endpoints");
 const ENDPOINT_SLICES: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
+const JOBS: (&str, &str) = ("batch/v1", "Job");
 const LEASES: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
 const NAMESPACES: (&str, &str) = ("v1", "Namespace");
 const NODES: (&str, &str) = ("v1", "Node");
@@ -108,6 +111,14 @@ pub const ALL: &[Row] = &[
         reads: &[],
         workers: |f| f.concurrent_gc_syncs,
         make: |_| some(garbage_collector::GarbageCollector::default()),
+    },
+    Row {
+        name: "job-controller",
+        queue: "job",
+        component: "job-controller",
+        reads: &[JOBS, PODS],
+        workers: |f| f.concurrent_job_syncs,
+        make: |_| some(job::Jobs),
     },
     Row {
         name: "namespace-controller",
@@ -183,5 +194,13 @@ pub const ALL: &[Row] = &[
         reads: &[PODS, NODES],
         workers: |_| 8,
         make: |_| some(taint_eviction::TaintEviction::default()),
+    },
+    Row {
+        name: "ttl-after-finished-controller",
+        queue: "ttl_jobs_to_delete",
+        component: "ttl-after-finished-controller",
+        reads: &[JOBS],
+        workers: |f| f.concurrent_ttl_after_finished_syncs,
+        make: |_| some(ttl_after_finished::TtlAfterFinished),
     },
 ];
