@@ -20,6 +20,7 @@ pub mod replicaset;
 pub mod replicationcontroller;
 pub mod root_ca;
 pub mod serviceaccount;
+pub mod statefulset;
 pub mod taint_eviction;
 pub mod ttl_after_finished;
 
@@ -52,11 +53,13 @@ const JOBS: (&str, &str) = ("batch/v1", "Job");
 const LEASES: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
 const NAMESPACES: (&str, &str) = ("v1", "Namespace");
 const NODES: (&str, &str) = ("v1", "Node");
+const PERSISTENT_VOLUME_CLAIMS: (&str, &str) = ("v1", "PersistentVolumeClaim");
 const PODS: (&str, &str) = ("v1", "Pod");
 const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
 const REPLICATION_CONTROLLERS: (&str, &str) = ("v1", "ReplicationController");
 const SERVICES: (&str, &str) = ("v1", "Service");
 const SERVICE_ACCOUNTS: (&str, &str) = ("v1", "ServiceAccount");
+const STATEFUL_SETS: (&str, &str) = ("apps/v1", "StatefulSet");
 
 fn some(controller: impl Controller) -> Made {
     Ok(Some(Arc::new(controller)))
@@ -186,6 +189,14 @@ pub const ALL: &[Row] = &[
         reads: &[NAMESPACES, SERVICE_ACCOUNTS],
         workers: |_| 1,
         make: |_| some(serviceaccount::ServiceAccounts),
+    },
+    Row {
+        name: "statefulset-controller",
+        queue: "statefulset",
+        component: "statefulset-controller",
+        reads: &[STATEFUL_SETS, CONTROLLER_REVISIONS, PODS, PERSISTENT_VOLUME_CLAIMS],
+        workers: |f| f.concurrent_statefulset_syncs,
+        make: |_| some(statefulset::StatefulSets),
     },
     Row {
         name: "taint-eviction-controller",
