@@ -206,8 +206,8 @@ pub enum Generation {
 
 /// How objects of this version relate to what is stored, when another version is stored.
 ///
-/// The row's rules, columns and selectable fields' pointers are of the *stored* form, which is what the cache holds: a body is
-/// converted before rules run.
+/// Rules and columns are of the *stored* form: the engine converts a body before rules run, and converts back only what is shown. The row's
+/// selectable fields stand in the order of the stored row's, with pointers into the stored form, which is what the cache holds.
 #[derive(Clone)]
 pub struct Conversion {
     /// From this version's form to the stored one.
@@ -423,6 +423,12 @@ impl Resource {
         self.conversion = Some(Conversion { to_stored, from_stored });
         self
     }
+    /// The rules of the row that is stored.
+    #[must_use]
+    pub fn rules_of(mut self, stored: &Self) -> Self {
+        self.hooks = stored.hooks.clone();
+        self
+    }
     /// The kind's rules, written over its `k8s-openapi` type.
     #[must_use]
     pub fn rules<K>(mut self, rules: impl Rules<K>) -> Self
@@ -503,6 +509,8 @@ pub trait Rules<K>: Send + Sync + 'static {
     fn prepare_update(&self, new: &mut K, old: &K, cx: Cx<'_>) {}
     /// Checks an object on its own; on create and on update.
     fn validate(&self, obj: &K, errors: &mut Errors) {}
+    /// Checks what must hold on create alone.
+    fn validate_create(&self, obj: &K, errors: &mut Errors) {}
     /// Checks a change.
     fn validate_update(&self, new: &K, old: &K, errors: &mut Errors) {}
     /// Before `status` or another part is changed: puts back what that may not change beyond the part.
@@ -554,6 +562,7 @@ where
         self.rules.prepare_create(&mut k, cx);
         let mut errors = Errors::new();
         self.rules.validate(&k, &mut errors);
+        self.rules.validate_create(&k, &mut errors);
         Self::put(obj, &k)?;
         Ok(errors)
     }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::tokens::Tokens;
-use crate::auth::{Authenticator, Rbac};
+use crate::auth::{Authenticator, Authorizer};
 use crate::catalog::Catalog;
 use crate::flags::{Config, Flags, KubeletTls, port_range};
 use crate::openapi::{OpenApi, ResourceDoc, SchemaDoc, SubresourceDoc};
@@ -20,7 +20,7 @@ use crate::resource::Resource;
 use crate::server::Server;
 use crate::storage::codec::Plain;
 use crate::storage::{Etcd, EtcdConfig, Hub, compaction};
-use crate::{http, resources};
+use crate::{bootstrap, http, resources};
 
 /// Runs an apiserver until its context says stop.
 ///
@@ -54,11 +54,12 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
         catalog: ArcSwap::from_pointee(Catalog::new(rows, &hub)),
         openapi: ArcSwap::from_pointee(openapi),
         authenticator: Authenticator::new(tokens, hub.clone()),
-        authorizer: Rbac::new(&hub),
+        authorizer: Authorizer::new(&hub),
         health: health(&hub),
         metrics: context.metrics.clone(),
         clock: context.clock,
         shutdown: context.shutdown.clone(),
+        bootstrapped: std::sync::atomic::AtomicBool::new(false),
         hub: hub.clone(),
         config,
     });
@@ -69,6 +70,12 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
         async move { hub.run(shutdown).await }
     });
     tasks.spawn(compaction::run(etcd, shutdown.clone()));
+    tasks.spawn(bootstrap::run(server.clone()));
+    let weak = Arc::downgrade(&server);
+    server.health.add("poststarthook/bootstrap", move || {
+        let done = weak.upgrade().is_some_and(|s| s.bootstrapped.load(std::sync::atomic::Ordering::Acquire));
+        if done { Ok(()) } else { Err("the system's own objects are not there yet".to_owned()) }
+    });
     tracing::info!(address = %listener.local_addr()?, "serving");
     let served = daemon::http::serve(listener, Some(tls), http::serve::router(server), shutdown.clone()).await;
     shutdown.cancel();

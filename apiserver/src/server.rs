@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Operation;
 use crate::allocate::Extra;
-use crate::auth::{Authenticator, Rbac};
+use crate::auth::{Authenticator, Authorizer};
 use crate::catalog::Catalog;
 use crate::openapi::OpenApi;
 use crate::storage::Hub;
@@ -30,7 +30,9 @@ pub struct Server {
     /// Who asks.
     pub authenticator: Authenticator,
     /// Whether they may.
-    pub authorizer: Rbac,
+    pub authorizer: Authorizer,
+    /// Whether the system's own objects are there.
+    pub bootstrapped: std::sync::atomic::AtomicBool,
     /// The health checks.
     pub health: Health,
     /// The process's metrics.

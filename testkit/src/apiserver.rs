@@ -58,7 +58,7 @@ impl ApiServer {
             format!("--tls-private-key-file={}", file("apiserver.key")),
             format!("--service-account-signing-key-file={}", file("sa.key")),
             format!("--service-account-key-file={}", file("sa.pub")),
-            "--advertise-address=127.0.0.1".to_owned(),
+            "--advertise-address=192.0.2.10".to_owned(),
         ];
         let flags = apiserver::Flags::try_parse_from(arguments)?;
         self.shutdown = CancellationToken::new();

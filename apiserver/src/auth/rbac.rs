@@ -31,6 +31,8 @@ pub struct Attributes {
     pub name: String,
     /// The path, when it is no resource.
     pub path: String,
+    /// The node that a field selector limits the request to, or empty.
+    pub node_name: String,
 }
 
 impl From<&RequestInfo> for Attributes {
@@ -44,6 +46,7 @@ impl From<&RequestInfo> for Attributes {
             namespace: info.namespace.clone(),
             name: info.name.clone(),
             path: if info.is_resource { String::new() } else { info.path.clone() },
+            node_name: info.node_name.clone(),
         }
     }
 }

@@ -78,7 +78,7 @@ pub fn check(server: &Server, user: &User, other: &User) -> Result<(), Status> {
             subresource: subresource.to_owned(),
             namespace: namespace.to_owned(),
             name: name.clone(),
-            path: String::new(),
+            ..Attributes::default()
         };
         if !server.authorizer.allows(user, &attributes) {
             return Err(Status::forbidden(group, resource, &name, &attributes.refusal(&user.name)));

@@ -11,8 +11,11 @@ use serde_json::json;
 use crate::auth::User;
 use crate::http::query::Query;
 use crate::http::respond::{self, with_type};
-use crate::openapi::{Document, V2_PROTOBUF};
+use crate::openapi::Document;
 use crate::server::Server;
+
+/// The type of OpenAPI 2 as protobuf: the name that clients ask for has an `@`, which no media type may have.
+const V2_PROTOBUF_SENT: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// The answer to such a path; `None` for another one.
 pub fn answer(server: &Arc<Server>, request: &Request, _user: &User) -> Option<Result<Response, Status>> {
@@ -25,7 +28,7 @@ pub fn answer(server: &Arc<Server>, request: &Request, _user: &User) -> Option<R
         "/openapi/v2" => {
             let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
             let protobuf = accept.contains("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
-            Some(Ok(document(request, &openapi.v2(protobuf), if protobuf { V2_PROTOBUF } else { "application/json" })))
+            Some(Ok(document(request, &openapi.v2(protobuf), if protobuf { V2_PROTOBUF_SENT } else { "application/json" })))
         }
         "/openapi/v3" => Some(Ok(with_type(200, "application/json", openapi.index()))),
         "/.well-known/openid-configuration" => {

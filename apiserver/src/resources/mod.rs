@@ -5,6 +5,7 @@ pub mod authentication;
 pub mod authorization;
 pub mod bounds;
 pub mod cells;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -13,9 +14,10 @@ pub mod label_selector;
 pub mod metadata;
 pub mod network;
 pub mod pod_template;
+pub mod quantities;
 pub mod rbac;
 #[cfg(test)]
-mod rows_in_tests;
+pub(crate) mod rows_in_tests;
 
 use crate::resource::Resource;
 
@@ -29,6 +31,7 @@ pub fn builtin() -> Vec<Resource> {
         core::events::row(),
         core::namespaces::row(),
         core::nodes::row(),
+        core::persistentvolumeclaims::row(),
         core::pod::row(),
         core::secrets::row(),
         core::serviceaccounts::row(),
@@ -37,6 +40,7 @@ pub fn builtin() -> Vec<Resource> {
         apps::deployments::row(),
         apps::replicasets::row(),
         events::events::row(),
+        certificates::certificatesigningrequests::row(),
         authentication::selfsubjectreviews::row(),
         authentication::tokenreviews::row(),
         authorization::localsubjectaccessreviews::row(),

@@ -4,7 +4,7 @@ use api::field::{Errors, Path};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use super::cells::{joined, selector};
-use super::core::pod::defaults;
+use super::core::pod::{self, defaults};
 use super::metadata;
 use crate::resource::Column;
 
@@ -18,6 +18,11 @@ pub fn default(template: &mut PodTemplateSpec) {
 /// Checks a template on its own.
 pub fn validate(template: &PodTemplateSpec, path: &Path, errors: &mut Errors) {
     metadata::validate_template(template.metadata.as_ref(), &path.child("metadata"), errors);
+    let Some(spec) = &template.spec else { return errors.required(&path.child("spec").child("containers"), "") };
+    if spec.ephemeral_containers.as_ref().is_some_and(|e| !e.is_empty()) {
+        errors.forbidden(&path.child("spec").child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+    }
+    pod::spec::validate(spec, &path.child("spec"), errors);
 }
 
 /// Checks a template of pods that must run for ever, as those of a ReplicaSet.

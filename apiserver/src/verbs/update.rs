@@ -137,6 +137,35 @@ async fn attempt(
     Err(Status::internal("no free value was found in the pool; try again"))
 }
 
+/// A change of the system's own, which the kind's rules for clients do not apply to (binding a pod, spending a budget).
+///
+/// # Errors
+/// What `change` finds, 404, or that it lost against others too often.
+pub async fn rewrite(
+    call: &Call,
+    options: &WriteOptions,
+    change: &(dyn Fn(&Value) -> Result<Value, Status> + Sync),
+) -> Result<Reply, Status> {
+    let name = &call.info.name;
+    let mut current = call.current(name, true).await?;
+    for _ in 0..MAX_TRIES {
+        let found = current.as_ref().ok_or_else(|| call.not_found())?;
+        let mut new = change(&found.tree)?;
+        ownership::updated(call, Part::Whole, options, &found.tree, &mut new);
+        if options.dry_run {
+            return call.written(200, new, found.revision, vec![]);
+        }
+        let key = call.key(name);
+        let value = call.encode(&key, &new)?;
+        match call.commit(&key, Expect::Revision(found.revision), Some(value), &[]).await? {
+            Outcome::Done(revision) => return call.written(200, new, revision, vec![]),
+            Outcome::Stale(now) => current = now.map(|n| call.decode(n)).transpose()?,
+            Outcome::Taken(_) => return Err(Status::internal("nothing was to be taken")),
+        }
+    }
+    Err(Status::modified(&call.row.group, &call.row.plural, name))
+}
+
 /// Whether nothing holds an object that is being deleted any longer.
 fn is_released(call: &Call, new: &mut Value) -> Result<bool, Status> {
     if !new.is_deleting() || !new.finalizers().is_empty() {

@@ -38,51 +38,57 @@ pub fn row() -> Resource {
     row
 }
 
-/// The columns of the stored form.
+/// The columns of both forms.
 fn columns() -> Vec<Column> {
     vec![
         Column::compute("Last Seen", |o, now| last_seen(o, now).into()),
         Column::text("Type", "/type"),
         Column::text("Reason", "/reason"),
         Column::compute("Object", |o, _| object(o).into()),
-        Column::text("Subobject", "/involvedObject/fieldPath").wide(),
+        Column::compute("Subobject", |o, _| either(o, ["/involvedObject/fieldPath", "/regarding/fieldPath"]).into()).wide(),
         Column::compute("Source", |o, _| source(o).into()).wide(),
-        Column::compute("Message", |o, _| text(o, "/message").trim().into()),
+        Column::compute("Message", |o, _| either(o, ["/message", "/note"]).trim().into()),
         Column::compute("First Seen", |o, now| first_seen(o, now).into()).wide(),
         Column::compute("Count", |o, _| times(o).to_string().into()).wide(),
         Column { priority: 1, ..Column::name() },
     ]
 }
 
+/// The first text that is there: the core group and `events.k8s.io` call fields by different names.
+fn either<'a>(o: &'a Value, pointers: [&str; 2]) -> &'a str {
+    pointers.into_iter().map(|p| text(o, p)).find(|t| !t.is_empty()).unwrap_or("")
+}
+
 fn first_seen(o: &Value, now: Timestamp) -> String {
-    since(o, "/firstTimestamp", now).or_else(|| since(o, "/eventTime", now)).unwrap_or_else(|| "<unknown>".to_owned())
+    let pointers = ["/firstTimestamp", "/deprecatedFirstTimestamp", "/eventTime"];
+    pointers.iter().find_map(|p| since(o, p, now)).unwrap_or_else(|| "<unknown>".to_owned())
 }
 
 fn last_seen(o: &Value, now: Timestamp) -> String {
-    let series = since(o, "/series/lastObservedTime", now);
-    series.or_else(|| since(o, "/lastTimestamp", now)).unwrap_or_else(|| first_seen(o, now))
+    let pointers = ["/series/lastObservedTime", "/lastTimestamp", "/deprecatedLastTimestamp"];
+    pointers.iter().find_map(|p| since(o, p, now)).unwrap_or_else(|| first_seen(o, now))
 }
 
 fn times(o: &Value) -> i64 {
-    match o.pointer("/series/count").and_then(Value::as_i64) {
-        Some(n) => n,
-        None => int(o, "/count").max(1),
-    }
+    ["/series/count", "/count", "/deprecatedCount"].into_iter().map(|p| int(o, p)).find(|n| *n != 0).unwrap_or(1)
 }
 
 fn object(o: &Value) -> String {
-    let kind = text(o, "/involvedObject/kind").to_lowercase();
-    match text(o, "/involvedObject/name") {
+    let kind = either(o, ["/involvedObject/kind", "/regarding/kind"]).to_lowercase();
+    match either(o, ["/involvedObject/name", "/regarding/name"]) {
         "" => kind,
         name => format!("{kind}/{name}"),
     }
 }
 
 fn source(o: &Value) -> String {
-    let or = |a: &'static str, b: &'static str| if text(o, a).is_empty() { text(o, b) } else { text(o, a) };
-    let host = text(o, "/source/host");
-    let parts = [or("/source/component", "/reportingComponent"), if host.is_empty() { text(o, "/reportingInstance") } else { host }];
-    parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(", ")
+    let old = |field: &str| either(o, [&format!("/source/{field}"), &format!("/deprecatedSource/{field}")]);
+    let component = match old("component") {
+        "" => either(o, ["/reportingComponent", "/reportingController"]),
+        component => component,
+    };
+    let host = if old("host").is_empty() { text(o, "/reportingInstance") } else { old("host") };
+    [component, host].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 struct EventRules;

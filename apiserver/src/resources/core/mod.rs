@@ -6,6 +6,7 @@ pub mod endpoints;
 pub mod events;
 pub mod namespaces;
 pub mod nodes;
+pub mod persistentvolumeclaims;
 pub mod pod;
 pub mod secrets;
 pub mod serviceaccounts;

@@ -12,6 +12,7 @@ use crate::resource::{Column, Cx, Resource, Rules};
 use crate::resources::bounds::{follows, required_one_of};
 use crate::resources::cells::{flag, items, map, or_none, text};
 use crate::resources::network::validate_cidr;
+use crate::resources::quantities::canonical_list;
 
 /// The row.
 #[must_use]
@@ -74,10 +75,12 @@ struct NodeRules;
 
 impl Rules<Node> for NodeRules {
     fn default(&self, node: &mut Node) {
-        if let Some(status) = &mut node.status
-            && status.allocatable.is_none()
-        {
-            status.allocatable.clone_from(&status.capacity);
+        if let Some(status) = &mut node.status {
+            canonical_list(&mut status.capacity);
+            canonical_list(&mut status.allocatable);
+            if status.allocatable.is_none() {
+                status.allocatable.clone_from(&status.capacity);
+            }
         }
         // Both fields say the same; the plural one came later.
         let Some(spec) = &mut node.spec else { return };

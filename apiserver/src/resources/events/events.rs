@@ -24,8 +24,7 @@ pub fn row() -> Resource {
     row.selectable = stored.selectable.iter().map(here).collect();
     row.columns.clone_from(&stored.columns);
     row.ttl_seconds = stored.ttl_seconds;
-    row.hooks = stored.hooks.clone();
-    row.stored_as("", "events", to_stored, from_stored)
+    row.stored_as("", "events", to_stored, from_stored).rules_of(&stored)
 }
 
 /// Selectors name the fields of this form; they are looked up in the stored one.

@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::resources::quantities;
+
 /// The mode of files that volumes are made of.
 const FILE_MODE: i32 = 0o644;
 /// How long a projected token lives.
@@ -24,14 +26,6 @@ pub fn pod_spec(spec: &mut PodSpec) {
     spec.enable_service_links.get_or_insert(true);
     set(&mut spec.dns_policy, "ClusterFirst");
     set(&mut spec.restart_policy, "Always");
-    if spec.host_network == Some(true) {
-        let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
-        for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
-            if port.host_port.unwrap_or(0) == 0 {
-                port.host_port = Some(port.container_port);
-            }
-        }
-    }
     spec.security_context.get_or_insert_default();
     spec.termination_grace_period_seconds.get_or_insert(30);
     set(&mut spec.scheduler_name, "default-scheduler");
@@ -48,14 +42,25 @@ pub fn pod_spec(spec: &mut PodSpec) {
     for volume in spec.volumes.iter_mut().flatten() {
         default_volume(volume);
     }
+    quantities::canonical_list(&mut spec.overhead);
+    quantities::canonical_requirements(&mut spec.resources);
     for constraint in spec.topology_spread_constraints.iter_mut().flatten() {
         set(&mut constraint.node_affinity_policy, "Honor");
         set(&mut constraint.node_taints_policy, "Ignore");
     }
 }
 
-/// Requests that are left out where limits are given, for pods alone: a template is left as it is written.
-pub fn requests_from_limits(spec: &mut PodSpec) {
+/// What is filled in for pods alone, while a template stays as it is written: requests where limits are given, and the ports of the
+/// node that a pod in its network has.
+pub fn pod_alone(spec: &mut PodSpec) {
+    if spec.host_network == Some(true) {
+        let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+        for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
+            if port.host_port.unwrap_or(0) == 0 {
+                port.host_port = Some(port.container_port);
+            }
+        }
+    }
     for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
         if let Some(resources) = &mut container.resources {
             fill_requests(resources);
@@ -98,6 +103,7 @@ fn default_container(c: &mut Container) {
     }
     default_lifecycle(&mut c.lifecycle);
     c.resources.get_or_insert_default();
+    quantities::canonical_requirements(&mut c.resources);
 }
 
 fn default_ephemeral(c: &mut EphemeralContainer) {
@@ -157,6 +163,9 @@ fn default_volume(v: &mut Volume) {
     if !has_source(v) {
         v.empty_dir = Some(Default::default());
     }
+    if let Some(limit) = v.empty_dir.as_mut().and_then(|e| e.size_limit.as_mut()) {
+        quantities::canonical(limit);
+    }
     if let Some(s) = &mut v.secret {
         s.default_mode.get_or_insert(FILE_MODE);
     }
@@ -192,7 +201,7 @@ fn default_volume(v: &mut Volume) {
         set(&mut s.fs_type, "xfs");
     }
     if let Some(template) = v.ephemeral.as_mut().and_then(|e| e.volume_claim_template.as_mut()) {
-        set(&mut template.spec.volume_mode, "Filesystem");
+        crate::resources::core::persistentvolumeclaims::default_spec(&mut template.spec);
     }
     if let Some(image) = &mut v.image {
         let policy = pull_policy(image.reference.as_deref().unwrap_or(""));
