@@ -163,6 +163,11 @@ impl Column {
     pub fn integer(name: &'static str, pointer: &'static str) -> Self {
         Self::new(name, "integer", Cell::Pointer(pointer.into()))
     }
+    /// An integer computed from the object.
+    #[must_use]
+    pub fn number(name: &'static str, f: fn(&Value, Timestamp) -> Value) -> Self {
+        Self::new(name, "integer", Cell::Compute(f))
+    }
     /// Text computed from the object.
     #[must_use]
     pub fn compute(name: &'static str, f: fn(&Value, Timestamp) -> Value) -> Self {
@@ -176,7 +181,7 @@ impl Column {
 }
 
 /// A field that field selectors may name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selectable {
     /// The name in selectors, such as `spec.nodeName`.
     pub field: Str,
@@ -196,6 +201,9 @@ pub enum Generation {
 }
 
 /// How objects of this version relate to what is stored, when another version is stored.
+///
+/// The row's rules and columns are of its own form. Its selectable fields stand in the order of the stored row's, with pointers into
+/// the stored form, which is what the cache holds.
 #[derive(Clone)]
 pub struct Conversion {
     /// From this version's form to the stored one.
@@ -384,6 +392,12 @@ impl Resource {
         self.create_on_update = true;
         self
     }
+    /// An update must come with resourceVersion.
+    #[must_use]
+    pub fn conditional_update(mut self) -> Self {
+        self.unconditional_update = false;
+        self
+    }
     /// Only these verbs.
     #[must_use]
     pub fn only(mut self, verbs: &[Verb]) -> Self {
@@ -403,6 +417,14 @@ impl Resource {
         self.stored_as = (group.into(), plural.into());
         let (to_stored, from_stored) = (Arc::new(move |v| Ok(to(v))), Arc::new(move |v| Ok(from(v))));
         self.conversion = Some(Conversion { to_stored, from_stored });
+        self
+    }
+    /// The rules of the row that is stored, run on what the conversion gives. Comes after [`Self::stored_as`].
+    #[must_use]
+    pub fn rules_of(mut self, stored: &Self) -> Self {
+        if let Some(conversion) = self.conversion.clone() {
+            self.hooks = Arc::new(Converted { rules: stored.hooks.clone(), conversion });
+        }
         self
     }
     /// The kind's rules, written over its `k8s-openapi` type.
@@ -485,6 +507,8 @@ pub trait Rules<K>: Send + Sync + 'static {
     fn prepare_update(&self, new: &mut K, old: &K, cx: Cx<'_>) {}
     /// Checks an object on its own; on create and on update.
     fn validate(&self, obj: &K, errors: &mut Errors) {}
+    /// Checks what must hold on create alone.
+    fn validate_create(&self, obj: &K, errors: &mut Errors) {}
     /// Checks a change.
     fn validate_update(&self, new: &K, old: &K, errors: &mut Errors) {}
     /// Before `status` or another part is changed: puts back what that may not change beyond the part.
@@ -536,6 +560,7 @@ where
         self.rules.prepare_create(&mut k, cx);
         let mut errors = Errors::new();
         self.rules.validate(&k, &mut errors);
+        self.rules.validate_create(&k, &mut errors);
         Self::put(obj, &k)?;
         Ok(errors)
     }
@@ -564,6 +589,48 @@ where
         let how = self.rules.deletion(&mut k, requested, cx);
         Self::put(obj, &k)?;
         Ok(how)
+    }
+}
+
+/// The rules of the stored form of a kind, for another of its forms.
+struct Converted {
+    rules: Arc<dyn Strategy>,
+    conversion: Conversion,
+}
+
+impl Converted {
+    fn stored(&self, obj: &Value) -> Result<Value, String> {
+        (self.conversion.to_stored)(obj.clone()).map_err(|s| s.message)
+    }
+    /// Runs `f` on the stored form and puts back what it made of it.
+    fn on<T>(&self, obj: &mut Value, f: impl FnOnce(&mut Value) -> Result<T, String>) -> Result<T, String> {
+        let mut stored = self.stored(obj)?;
+        let out = f(&mut stored)?;
+        *obj = (self.conversion.from_stored)(stored).map_err(|s| s.message)?;
+        Ok(out)
+    }
+}
+
+impl Strategy for Converted {
+    fn default(&self, obj: &mut Value) -> Result<(), String> {
+        self.on(obj, |o| self.rules.default(o))
+    }
+    fn create(&self, obj: &mut Value, cx: Cx<'_>) -> Result<Errors, String> {
+        self.on(obj, |o| self.rules.create(o, cx))
+    }
+    fn update(&self, new: &mut Value, old: &Value, cx: Cx<'_>) -> Result<Errors, String> {
+        let old = self.stored(old)?;
+        self.on(new, |o| self.rules.update(o, &old, cx))
+    }
+    fn update_part(&self, part: &str, new: &mut Value, old: &Value, cx: Cx<'_>) -> Result<Errors, String> {
+        let old = self.stored(old)?;
+        self.on(new, |o| self.rules.update_part(part, o, &old, cx))
+    }
+    fn warnings(&self, obj: &Value) -> Vec<String> {
+        self.stored(obj).map(|o| self.rules.warnings(&o)).unwrap_or_default()
+    }
+    fn deletion(&self, obj: &mut Value, requested: Option<i64>, cx: Cx<'_>) -> Result<Deletion, String> {
+        self.on(obj, |o| self.rules.deletion(o, requested, cx))
     }
 }
 

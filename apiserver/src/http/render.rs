@@ -78,11 +78,7 @@ impl Renderer {
     }
 
     fn tree(&self, wire: &[u8]) -> Result<Value, Status> {
-        let tree = serde_json::from_slice(wire).map_err(|e| Status::internal(format!("an object in the storage is no JSON: {e}")))?;
-        match &self.row.conversion {
-            Some(conversion) => (conversion.from_stored)(tree),
-            None => Ok(tree),
-        }
+        serde_json::from_slice(wire).map_err(|e| Status::internal(format!("an object in the storage is no JSON: {e}")))
     }
 
     /// One object, given as its stored bytes, as a whole answer.
@@ -93,30 +89,44 @@ impl Renderer {
         if self.is_verbatim() {
             return Ok(wire.clone());
         }
-        let tree = self.tree(wire)?;
+        self.stored_tree(self.tree(wire)?)
+    }
+
+    /// One object, given in the stored form, as a whole answer.
+    ///
+    /// # Errors
+    /// An object that cannot be converted.
+    pub fn stored_tree(&self, tree: Value) -> Result<Bytes, Status> {
+        self.bytes(&self.whole(tree, true)?)
+    }
+
+    /// An object on its own in the view that was asked for: in a table of one row where that is a table.
+    fn whole(&self, tree: Value, columns: bool) -> Result<Value, Status> {
+        if self.media.view != View::Table {
+            return self.viewed(tree);
+        }
         let meta = ListMeta { resource_version: tree.resource_version().parse().unwrap_or(0), ..ListMeta::default() };
-        match self.media.view {
-            View::Object => self.bytes(&tree),
-            View::Metadata => self.bytes(&metadata_only(&tree)),
-            View::Table => {
-                let mut table = self.list_frame(&meta, true);
-                table["rows"] = json!([self.row_of(&tree)]);
-                self.bytes(&table)
-            }
+        let mut table = self.list_frame(&meta, columns);
+        table["rows"] = json!([self.viewed(tree)?]);
+        Ok(table)
+    }
+
+    /// An object among others in the view that was asked for.
+    fn viewed(&self, tree: Value) -> Result<Value, Status> {
+        match (self.media.view, &self.row.conversion) {
+            (View::Metadata, _) => Ok(metadata_only(&tree)),
+            (View::Table, _) => Ok(self.row_of(&tree)),
+            (View::Object, Some(conversion)) => (conversion.from_stored)(tree),
+            (View::Object, None) => Ok(tree),
         }
     }
 
-    /// A list's items in this form, each as a tree.
+    /// A list's item, given as its stored bytes.
     ///
     /// # Errors
     /// An object that cannot be converted.
     pub fn item(&self, wire: &[u8]) -> Result<Value, Status> {
-        let tree = self.tree(wire)?;
-        Ok(match self.media.view {
-            View::Object => tree,
-            View::Metadata => metadata_only(&tree),
-            View::Table => self.row_of(&tree),
-        })
+        self.viewed(self.tree(wire)?)
     }
 
     /// One list item as JSON.
@@ -164,17 +174,7 @@ impl Renderer {
     /// # Errors
     /// An object that cannot be converted.
     pub fn watched(&self, wire: &[u8], first: bool) -> Result<Value, Status> {
-        let tree = self.tree(wire)?;
-        Ok(match self.media.view {
-            View::Object => tree,
-            View::Metadata => metadata_only(&tree),
-            View::Table => {
-                let meta = ListMeta { resource_version: tree.resource_version().parse().unwrap_or(0), ..ListMeta::default() };
-                let mut table = self.list_frame(&meta, first);
-                table["rows"] = json!([self.row_of(&tree)]);
-                table
-            }
-        })
+        self.whole(self.tree(wire)?, first)
     }
 
     /// A tree in the format of the answer.
@@ -234,23 +234,18 @@ fn metadata_only(object: &Value) -> Value {
 }
 
 fn definitions(columns: &[Column]) -> Value {
-    let one = |c: &Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
+    let one =
+        |c: &Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
     columns.iter().map(one).collect()
 }
 
 fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
     match &column.cell {
-        Cell::Pointer(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| empty(&column.kind)),
+        Cell::Pointer(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| "".into()),
+        Cell::PointerOrZero(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| 0.into()),
         Cell::Compute(f) => f(object, now),
         Cell::Age(pointer) => age(object.pointer(pointer).and_then(Value::as_str), now).into(),
         Cell::JsonPath(_) => Value::Null,
-    }
-}
-
-fn empty(kind: &str) -> Value {
-    match kind {
-        "integer" | "number" => 0.into(),
-        _ => "".into(),
     }
 }
 

@@ -310,6 +310,14 @@ impl Etcd {
         Ok(granted.id())
     }
 
+    /// A lease of exactly `ttl` seconds, for what has to be renewed.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub async fn short_lease(&self, ttl: i64) -> Result<i64, StorageError> {
+        Ok(within("granting a lease", self.lease.clone().grant(ttl, None)).await?.id())
+    }
+
     /// Watches every key from `from` on. All keys, not ours alone: so each revision of etcd is seen, and having seen one means having
     /// seen everything before it.
     ///

@@ -180,7 +180,12 @@ fn expired(error: crate::storage::StorageError, after: &str) -> Status {
 }
 
 /// Writes a list while it is sent: each item is rendered when its turn comes.
-fn stream(renderer: Renderer, head: Bytes, entries: Vec<Arc<Entry>>, tail: &'static [u8]) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
+fn stream(
+    renderer: Renderer,
+    head: Bytes,
+    entries: Vec<Arc<Entry>>,
+    tail: &'static [u8],
+) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
     let state = (renderer, VecDeque::from(entries), Some(head), true);
     futures::stream::unfold(Some(state), move |state| async move {
         let (renderer, mut entries, mut head, mut first) = state?;

@@ -121,9 +121,16 @@ impl DeleteOptions {
             None => call.query.number("gracePeriodSeconds")?,
         };
         let policy = text("/propagationPolicy").or_else(|| in_query("propagationPolicy").map(str::to_owned));
-        let orphans = body.and_then(|b| b.get("orphanDependents")).and_then(Value::as_bool).or_else(|| in_query("orphanDependents").map(|_| call.query.flag("orphanDependents")));
+        let orphans = body
+            .and_then(|b| b.get("orphanDependents"))
+            .and_then(Value::as_bool)
+            .or_else(|| in_query("orphanDependents").map(|_| call.query.flag("orphanDependents")));
         if orphans.is_some() && policy.is_some() {
-            errors.invalid(&at("propagationPolicy"), policy.clone().unwrap_or_default(), "orphanDependents and deletionPropagation cannot be both set");
+            errors.invalid(
+                &at("propagationPolicy"),
+                policy.clone().unwrap_or_default(),
+                "orphanDependents and deletionPropagation cannot be both set",
+            );
         }
         let propagation = match (policy.as_deref(), orphans) {
             (None, None) => None,
@@ -142,6 +149,12 @@ impl DeleteOptions {
         if !errors.is_empty() {
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
         }
-        Ok(Self { grace, uid: text("/preconditions/uid"), resource_version: text("/preconditions/resourceVersion"), propagation, dry_run: !dry_run.is_empty() })
+        Ok(Self {
+            grace,
+            uid: text("/preconditions/uid"),
+            resource_version: text("/preconditions/resourceVersion"),
+            propagation,
+            dry_run: !dry_run.is_empty(),
+        })
     }
 }
