@@ -56,8 +56,8 @@ fn yaml(body: &Bytes) -> Result<Value, Status> {
     serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error converting YAML to JSON: yaml: {e}")))
 }
 
-fn protobuf(_body: &Bytes) -> Result<Value, Status> {
-    Err(Status::unsupported_media_type(&ACCEPTED[..2]))
+fn protobuf(body: &Bytes) -> Result<Value, Status> {
+    crate::protobuf::decode(body).map_err(Status::bad_request)
 }
 
 impl Call {

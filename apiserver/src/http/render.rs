@@ -3,6 +3,7 @@
 //! The usual case, a whole object as JSON in its stored version, passes bytes through untouched.
 
 use api::object::Meta as _;
+use api::schema::Schema;
 use api::status::Status;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::negotiate::{Format, Media, View};
 use crate::catalog::Served;
+use crate::protobuf;
 use crate::resource::{Cell, Column};
 
 /// What of the object goes into a table's row.
@@ -203,7 +205,34 @@ impl Renderer {
     /// A watch event as it is sent.
     #[must_use]
     pub fn event(&self, event: &Value) -> Bytes {
+        if self.media.format == Format::Protobuf
+            && let (Some(kind), Some(object)) = (event["type"].as_str(), protobuf::encode(&event["object"]))
+        {
+            return protobuf::watch_event(kind, &object).into();
+        }
         format!("{event}\n").into()
+    }
+
+    /// A whole list in a format that is not written item by item.
+    ///
+    /// # Errors
+    /// An object that cannot be converted or expressed.
+    pub fn list<'a>(&self, meta: &ListMeta, items: impl Iterator<Item = &'a [u8]>) -> Result<Bytes, Status> {
+        let mut frame = self.list_frame(meta, true);
+        let items = items.map(|i| self.item(i)).collect::<Result<Vec<_>, _>>()?;
+        if self.media.format != Format::Protobuf {
+            frame[if self.media.view == View::Table { "rows" } else { "items" }] = items.into();
+            return self.bytes(&frame);
+        }
+        let text = |v: &Value, f: &str| v[f].as_str().unwrap_or("").to_owned();
+        let (api_version, kind) = (text(&frame, "apiVersion"), text(&frame, "kind"));
+        let node = |item: &Value| {
+            let (version, kind) = (text(item, "apiVersion"), text(item, "kind"));
+            let (group, version) = api::object::split_api_version(&version);
+            Schema::builtin().kind_of(group, version, &kind)
+        };
+        let encoded = items.iter().map(|i| node(i).map(|m| protobuf::encode_message(i, m)).ok_or_else(|| Status::internal("an item of no known kind")));
+        Ok(protobuf::encode_list(&api_version, &kind, &frame["metadata"], &encoded.collect::<Result<Vec<_>, _>>()?).into())
     }
 
     fn row_of(&self, object: &Value) -> Value {
@@ -225,7 +254,7 @@ pub fn bytes(tree: &Value, format: Format) -> Result<Bytes, Status> {
     match format {
         Format::Json => serde_json::to_vec(tree).map(Bytes::from).map_err(Status::internal),
         Format::Yaml => serde_saphyr::to_string(tree).map(Bytes::from).map_err(Status::internal),
-        Format::Protobuf => Err(Status::not_acceptable(&["application/json", "application/yaml"])),
+        Format::Protobuf => protobuf::encode(tree).map(Bytes::from).ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"])),
     }
 }
 

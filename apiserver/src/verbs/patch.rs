@@ -43,6 +43,32 @@ impl Kind {
     }
 }
 
+/// Applies a configuration to the object of the call, or a part of it; creates it when it is not there (KEP-555).
+///
+/// # Errors
+/// A configuration that cannot be parsed, fields that others own, and what an update may find.
+pub async fn apply(call: &Call, part: Part<'_>, body: &Bytes, options: &WriteOptions) -> Result<Reply, Status> {
+    let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
+    if call.query.get("fieldManager").is_none_or(str::is_empty) {
+        let mut errors = api::field::Errors::new();
+        errors.required(&api::field::Path::new("fieldManager"), "is required for apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("error decoding YAML: invalid UTF-8"))?;
+    let applied: Value = serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let mut warnings = vec![];
+    let applied = call.check_fields(applied, options, &mut warnings)?;
+    let options = WriteOptions { apply: true, ..options.clone() };
+    let api_version = call.row.api_version();
+    let compute = |old: Option<&Value>| -> Result<Value, Status> {
+        let live = old.map(|o| call.from_stored(o.clone())).transpose()?;
+        let how = super::ownership::options(call, &part, &options, &api_version);
+        apply::server_side::apply(live.as_ref(), &applied, &how, node).map_err(Status::from)
+    };
+    let absent = if part.name().is_empty() { Absent::Create } else { Absent::NotFound };
+    update(call, part, absent, &options, warnings, &compute).await
+}
+
 /// Patches the object of the call, or a part of it.
 ///
 /// # Errors
