@@ -1,6 +1,7 @@
 //! Puts the kubelet together and runs it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use arc_swap::ArcSwap;
 use daemon::delegated::Delegated;
 use daemon::endpoints::{Health, health_router};
 use daemon::tls::{Identity, Roots, server_config};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::NodeStatus;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -49,7 +50,7 @@ pub async fn run(flags: Flags, context: daemon::Context) -> anyhow::Result<()> {
     std::fs::create_dir_all(&flags.root_dir).with_context(|| format!("making {}", flags.root_dir.display()))?;
     let machine = Machine::read(&flags, version)?;
     let watched = Watched::new(client.clone(), context.shutdown.clone());
-    let (kubelet, reports) = assemble(flags, machine, client, runtime, Arc::new(watched.clone()), &context)?;
+    let (kubelet, reports) = assemble(flags, machine, client, runtime, Arc::new(watched.clone()), Path::new("/sys/fs/cgroup"), &context)?;
     kubelet.cgroups.prepare(allocatable(&kubelet.machine)).context("preparing the cgroups of pods")?;
 
     let shutdown = context.shutdown.clone();
@@ -102,12 +103,17 @@ fn allocatable(machine: &Machine) -> Limits {
     Limits { shares: resources::shares(milli), memory, ..Limits::default() }
 }
 
-fn assemble(
+/// The kubelet's handles, and the events it will report. Nothing runs yet. `cgroups` is where the cgroup hierarchies are mounted.
+///
+/// # Errors
+/// A flag that cannot be read, no resolver configuration.
+pub fn assemble(
     flags: Flags,
     machine: Machine,
     client: kube::Client,
     runtime: Arc<dyn Runtime>,
     objects: Arc<dyn Objects>,
+    cgroups: &Path,
     context: &daemon::Context,
 ) -> anyhow::Result<(Arc<Kubelet>, mpsc::Receiver<events::Report>)> {
     let (events, reports) = Events::channel();
@@ -124,8 +130,13 @@ fn assemble(
         profiles: Profiles { root_dir: flags.root_dir.clone(), seccomp_default: flags.seccomp_default },
     };
     let parallel = if flags.serialize_image_pulls { 1 } else { flags.max_parallel_image_pulls };
-    let mut node = Node::default();
-    node.metadata.name = Some(machine.name.clone());
+    // Until the apiserver says otherwise: static pods start without it.
+    let mut node = node::register::node(&machine, &flags)?;
+    node.status = Some(NodeStatus {
+        capacity: Some(machine.capacity.clone()),
+        allocatable: Some(machine.allocatable.clone()),
+        ..NodeStatus::default()
+    });
     let kubelet = Kubelet {
         node_name: machine.name.clone(),
         clock: context.clock,
@@ -138,7 +149,7 @@ fn assemble(
             node_name: machine.name.clone(),
             node: facts.clone(),
         },
-        cgroups: Cgroups::new("/sys/fs/cgroup".as_ref(), &flags.cgroup_root, flags.cgroups_per_qos, flags.pod_max_pids),
+        cgroups: Cgroups::new(cgroups, &flags.cgroup_root, flags.cgroups_per_qos, flags.pod_max_pids),
         settings,
         facts,
         memory: machine.memory,
