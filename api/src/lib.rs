@@ -4,8 +4,10 @@
 
 pub mod field;
 pub mod fields;
+pub mod json;
 pub mod labels;
 pub mod names;
 pub mod object;
 pub mod quantity;
+pub mod schema;
 pub mod status;

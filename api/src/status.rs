@@ -16,6 +16,8 @@ pub struct Status {
     pub message: String,
     /// What it is about.
     pub details: Option<Box<Details>>,
+    /// `metadata.continue`: where an expired list may go on.
+    pub continue_token: Option<String>,
 }
 
 /// The `details` of a Status.
@@ -56,7 +58,7 @@ impl Status {
     /// An error with no details.
     #[must_use]
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, continue_token: None }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -223,6 +225,9 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
+        if let Some(token) = &self.continue_token {
+            out["metadata"]["continue"] = token.as_str().into();
+        }
         if self.reason.is_empty() {
             out.as_object_mut().map(|o| o.remove("reason"));
         }

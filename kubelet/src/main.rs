@@ -1,2 +1,7 @@
 //! The `kubelet` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daemon::run("kubelet", 2, kubelet::run)
+}

@@ -1,0 +1,219 @@
+//! LIST: from a snapshot of the cache at one revision, streamed item by item, in pages where asked.
+//!
+//! The pages of one list come from one snapshot, kept for a while. When it is gone, etcd's history serves the rest; when that is
+//! compacted, 410.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use api::status::Status;
+use axum::body::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Call;
+use super::select::Selection;
+use crate::http::negotiate::Format;
+use crate::http::query::{ListOptions, Version};
+use crate::http::render::{ListMeta, Renderer};
+use crate::resource::Resource;
+use crate::storage::entry::Kind;
+use crate::storage::{Entry, keys};
+
+/// Bytes of a list that are put together before they are sent.
+const CHUNK: usize = 64 << 10;
+/// Keys read from etcd at a time, when a list comes from its history.
+const HISTORY_PAGE: i64 = 500;
+
+/// Where the next page of a list begins.
+#[derive(Debug, Serialize, Deserialize)]
+struct Continue {
+    /// The revision of the list; 0 for "whatever is newest", after the list's own revision was lost.
+    #[serde(rename = "rv")]
+    revision: u64,
+    /// The last key of the page before.
+    #[serde(rename = "start")]
+    after: String,
+}
+
+impl Continue {
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn decode(token: &str) -> Result<Self, Status> {
+        let wrong = || Status::bad_request("continue key is not valid");
+        let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| wrong())?;
+        serde_json::from_slice(&bytes).map_err(|_| wrong())
+    }
+}
+
+/// What a list found.
+struct Found {
+    entries: Vec<Arc<Entry>>,
+    meta: ListMeta,
+}
+
+/// A list, as a body that is written while it is sent.
+///
+/// # Errors
+/// Options that make no sense, or a revision that cannot be had.
+pub async fn list(call: &Call) -> Result<(Body, Option<usize>), Status> {
+    let options = ListOptions::parse(&call.query, false)?;
+    let selection = Selection::new(&call.row, &call.info.namespace, &options)?;
+    let found = find(call, &options, &selection).await?;
+    let renderer = call.renderer()?;
+    if call.media.format != Format::Json {
+        let items: Vec<Bytes> = found.entries.iter().map(|e| e.wire()).collect();
+        return renderer.list(&found.meta, items.iter().map(|i| &**i)).map(|b| (Body::from(b), None));
+    }
+    let (head, tail) = renderer.list_ends(&found.meta);
+    let size = found.entries.iter().map(|e| e.size()).sum();
+    Ok((Body::from_stream(stream(renderer, head.into(), found.entries, tail)), Some(size)))
+}
+
+/// A selection of objects at one revision, for verbs that act on many.
+///
+/// # Errors
+/// Options that make no sense, or a revision that cannot be had.
+pub async fn select(call: &Call) -> Result<Vec<Arc<Entry>>, Status> {
+    let options = ListOptions::parse(&call.query, false)?;
+    let selection = Selection::new(&call.row, &call.info.namespace, &options)?;
+    Ok(find(call, &options, &selection).await?.entries)
+}
+
+async fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Result<Found, Status> {
+    let hub = &call.server.hub;
+    if !options.continue_token.is_empty() {
+        if options.resource_version.is_some_and(|v| v != 0) {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        let token = Continue::decode(&options.continue_token)?;
+        if token.revision != 0 {
+            return exact(call, options, selection, token.revision, &token.after).await;
+        }
+        let seen = hub.fresh().await?;
+        let (entries, revision, _) = call.row.cache.snapshot(&selection.prefix, seen);
+        return Ok(page(call, options, selection, entries, revision, &token.after));
+    }
+    let seen = match options.version() {
+        Version::Latest => hub.fresh().await?,
+        Version::Any => hub.reach(0).await?,
+        Version::NotOlderThan(v) => hub.reach(v).await?,
+        Version::Exact(v) => return exact(call, options, selection, v, "").await,
+    };
+    let (entries, revision, _) = call.row.cache.snapshot(&selection.prefix, seen);
+    Ok(page(call, options, selection, entries, revision, ""))
+}
+
+/// The page after the key `after`, out of everything under the prefix at `revision`.
+fn page(call: &Call, options: &ListOptions, selection: &Selection, all: Vec<Arc<Entry>>, revision: u64, after: &str) -> Found {
+    let mut meta = ListMeta { resource_version: revision, ..ListMeta::default() };
+    let from = if after.is_empty() { 0 } else { all.partition_point(|e| &*e.key <= after) };
+    let mut selected = all[from..].iter().filter(|e| selection.matches(e));
+    if options.limit == 0 {
+        return Found { entries: selected.cloned().collect(), meta };
+    }
+    let entries: Vec<_> = selected.by_ref().take(options.limit).cloned().collect();
+    if let (Some(last), true) = (entries.last(), selected.next().is_some()) {
+        meta.continue_token = Continue { revision, after: last.key.to_string() }.encode();
+        // With a selector upstream does not count what is left.
+        meta.remaining = selection.is_everything().then(|| all.len() - from - entries.len());
+        call.row.cache.keep(&selection.prefix, revision, &all);
+    }
+    Found { entries, meta }
+}
+
+/// A page at exactly one revision.
+async fn exact(call: &Call, options: &ListOptions, selection: &Selection, revision: u64, after: &str) -> Result<Found, Status> {
+    let row = &call.row;
+    if let Some(kept) = row.cache.kept(&selection.prefix, revision) {
+        return Ok(page(call, options, selection, kept.entries.to_vec(), revision, after));
+    }
+    let prefix = format!("{}{}", row.prefix, selection.prefix);
+    let mut from = if after.is_empty() { prefix.clone().into_bytes() } else { format!("{}{after}\0", row.prefix).into_bytes() };
+    let to = keys::prefix_end(&prefix);
+    let mut entries = Vec::new();
+    let mut meta = ListMeta { resource_version: revision, ..ListMeta::default() };
+    let selectable = row.cache.selectable();
+    loop {
+        let read = call.server.hub.etcd().range(from, to.clone(), HISTORY_PAGE, revision).await;
+        let read = read.map_err(|e| expired(e, after))?;
+        from = read.items.last().map(|i| [i.key.as_bytes(), b"\0"].concat()).unwrap_or_default();
+        for item in read.items {
+            let plain = call.server.hub.cipher().open(&item.key, item.value).map_err(Status::internal)?;
+            let key = item.key.strip_prefix(&row.prefix).unwrap_or(&item.key);
+            let entry = Entry::new(key, &plain, item.revision, Kind::Added, &selectable);
+            if !selection.matches(&entry) {
+                continue;
+            }
+            if options.limit > 0 && entries.len() == options.limit {
+                let last: &Arc<Entry> = &entries[entries.len() - 1];
+                meta.continue_token = Continue { revision, after: last.key.to_string() }.encode();
+                return Ok(Found { entries, meta });
+            }
+            entries.push(Arc::new(entry));
+        }
+        if !read.more {
+            return Ok(Found { entries, meta });
+        }
+    }
+}
+
+/// 410 with a token that goes on inconsistently, as upstream offers it.
+fn expired(error: crate::storage::StorageError, after: &str) -> Status {
+    let compacted = matches!(error, crate::storage::StorageError::Compacted);
+    let mut status = Status::from(error);
+    if compacted {
+        status = Status::expired(if after.is_empty() {
+            "The resourceVersion for the provided list is too old."
+        } else {
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list."
+        });
+        if !after.is_empty() {
+            status.continue_token = Some(Continue { revision: 0, after: after.to_owned() }.encode());
+        }
+    }
+    status
+}
+
+/// Writes a list while it is sent: each item is rendered when its turn comes.
+fn stream(
+    renderer: Renderer,
+    head: Bytes,
+    entries: Vec<Arc<Entry>>,
+    tail: &'static [u8],
+) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
+    let state = (renderer, VecDeque::from(entries), Some(head), true);
+    futures::stream::unfold(Some(state), move |state| async move {
+        let (renderer, mut entries, mut head, mut first) = state?;
+        let mut chunk = BytesMut::with_capacity(CHUNK + (16 << 10));
+        if let Some(head) = head.take() {
+            chunk.extend_from_slice(&head);
+        }
+        while chunk.len() < CHUNK {
+            let Some(entry) = entries.pop_front() else {
+                chunk.extend_from_slice(tail);
+                return Some((Ok(chunk.freeze()), None));
+            };
+            if !std::mem::take(&mut first) {
+                chunk.extend_from_slice(b",");
+            }
+            match renderer.item_json(&entry.wire()) {
+                Ok(item) => chunk.extend_from_slice(&item),
+                // The answer has begun: breaking it off is the only way to say that it is not whole.
+                Err(status) => return Some((Err(std::io::Error::other(status.message)), None)),
+            }
+        }
+        Some((Ok(chunk.freeze()), Some((renderer, entries, None, first))))
+    })
+}
+
+/// The object that DELETE of a collection answers with.
+#[must_use]
+pub fn list_object(row: &Resource, items: Vec<Value>, revision: u64) -> Value {
+    serde_json::json!({"kind": row.list_kind, "apiVersion": row.api_version(), "metadata": {"resourceVersion": revision.to_string()}, "items": items})
+}

@@ -1,0 +1,136 @@
+//! PATCH: an update whose new object is worked out from the old one. Apply is a patch with another merge.
+
+use api::status::Status;
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::options::WriteOptions;
+use super::projection::{self, Part};
+use super::update::{Absent, update};
+use super::{Body, Call, Reply};
+use crate::apply;
+use crate::resource::Subresource;
+
+/// The kinds of patches, by their media types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// RFC 6902.
+    Json,
+    /// RFC 7386.
+    Merge,
+    /// Kubernetes' own merge, which knows lists of maps.
+    Strategic,
+}
+
+/// The media types in the words of a 415.
+pub const ACCEPTED: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+impl Kind {
+    /// The kind that a content type names.
+    #[must_use]
+    pub fn of(content_type: &str) -> Option<Self> {
+        match content_type.split(';').next().unwrap_or("").trim() {
+            "application/json-patch+json" => Some(Self::Json),
+            "application/merge-patch+json" => Some(Self::Merge),
+            "application/strategic-merge-patch+json" => Some(Self::Strategic),
+            _ => None,
+        }
+    }
+}
+
+/// Applies a configuration to the object of the call, or a part of it; creates it when it is not there (KEP-555).
+///
+/// # Errors
+/// A configuration that cannot be parsed, fields that others own, and what an update may find.
+pub async fn apply(call: &Call, part: Part<'_>, body: &Bytes, options: &WriteOptions) -> Result<Reply, Status> {
+    let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
+    if call.query.get("fieldManager").is_none_or(str::is_empty) {
+        let mut errors = api::field::Errors::new();
+        errors.required(&api::field::Path::new("fieldManager"), "is required for apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("error decoding YAML: invalid UTF-8"))?;
+    let applied: Value = serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let mut warnings = vec![];
+    let applied = call.check_fields(applied, options, &mut warnings)?;
+    let options = WriteOptions { apply: true, ..options.clone() };
+    let api_version = call.row.api_version();
+    let compute = |old: Option<&Value>| -> Result<Value, Status> {
+        let live = old.map(|o| call.from_stored(o.clone())).transpose()?;
+        let how = super::ownership::options(call, &part, &options, &api_version);
+        apply::server_side::apply(live.as_ref(), &applied, &how, node).map_err(Status::from)
+    };
+    let absent = if part.name().is_empty() { Absent::Create } else { Absent::NotFound };
+    update(call, part, absent, &options, warnings, &compute).await
+}
+
+/// Patches the object of the call, or a part of it.
+///
+/// # Errors
+/// A patch that cannot be parsed or applied, and what an update may find.
+pub async fn patch(call: &Call, part: Part<'_>, kind: Kind, body: &Bytes, options: &WriteOptions) -> Result<Reply, Status> {
+    let patch: Value = serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let merge = |old: &Value| -> Result<Value, Status> {
+        match kind {
+            Kind::Json => apply::json_patch::apply(old, &patch),
+            Kind::Merge => apply::merge_patch::apply(old, &patch),
+            Kind::Strategic => {
+                // Without a schema nobody knows how lists merge.
+                let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
+                apply::strategic::apply(old, &patch, node)
+            }
+        }
+        .map_err(Status::from)
+    };
+    if let Part::Sub(Subresource::Scale { spec, status, selector }) = part {
+        let through = |old: &Value| merge(&projection::scale(old, spec, status, selector.as_deref())?);
+        return scale(call, part, options, spec, &through).await;
+    }
+    let warnings = parking_lot::Mutex::new(vec![]);
+    let compute = |old: Option<&Value>| -> Result<Value, Status> {
+        let old = old.ok_or_else(|| call.not_found())?;
+        let new = merge(&call.from_stored(old.clone())?)?;
+        let mut found = vec![];
+        let new = call.check_fields(new, options, &mut found)?;
+        *warnings.lock() = found;
+        Ok(new)
+    };
+    let mut reply = update(call, part, Absent::NotFound, options, vec![], &compute).await?;
+    reply.warnings.append(&mut warnings.lock());
+    Ok(reply)
+}
+
+/// Changes the number of replicas by way of a Scale, which `submitted` works out from the object as it is.
+///
+/// # Errors
+/// What is no Scale, and what an update may find.
+pub async fn scale(
+    call: &Call,
+    part: Part<'_>,
+    options: &WriteOptions,
+    pointer: &str,
+    submitted: &(dyn Fn(&Value) -> Result<Value, Status> + Sync),
+) -> Result<Reply, Status> {
+    let Part::Sub(Subresource::Scale { spec, status, selector }) = part else { return Err(Status::internal("not a scale")) };
+    let compute = |old: Option<&Value>| -> Result<Value, Status> {
+        use api::object::Meta as _;
+        let old = old.ok_or_else(|| call.not_found())?;
+        let scale = submitted(old)?;
+        let mut new = call.from_stored(old.clone())?;
+        projection::set_replicas(&mut new, pointer, projection::replicas(&scale, &call.info.name)?);
+        for field in ["resourceVersion", "uid"] {
+            let given = scale.meta_str(field);
+            new.set_meta(field, if given.is_empty() { Value::Null } else { given.into() });
+        }
+        Ok(new)
+    };
+    let reply = update(call, Part::Whole, Absent::NotFound, options, vec![], &compute).await?;
+    let Body::Object(object) = &reply.body else { return Ok(reply) };
+    let shown = projection::scale(object, spec, status, selector.as_deref())?;
+    Ok(Reply { body: Body::Tree(shown), ..reply })
+}

@@ -1,0 +1,277 @@
+//! WATCH: a cursor in the cache's window, rendered as a stream of events.
+//!
+//! An object that enters the selection is ADDED, one that leaves it DELETED with its last selected state. A watcher that cannot keep
+//! up, or whose resourceVersion is older than the window, gets 410 Gone and lists again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::status::Status;
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Call;
+use super::select::Selection;
+use crate::http::negotiate::{Format, View};
+use crate::http::query::ListOptions;
+use crate::http::render::Renderer;
+use crate::storage::entry::Kind;
+use crate::storage::{Cursor, Entry, Event};
+
+/// Events taken from the window at a time, so that its lock is held shortly.
+const BATCH: usize = 256;
+/// How often a watcher that wants them gets a bookmark.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// A watch without a timeout of its own lasts between this and twice this, as upstream's do.
+const LASTS: Duration = Duration::from_secs(1_800);
+/// Bytes that are put together before they are sent, while more is at hand.
+const CHUNK: usize = 64 << 10;
+
+/// The stream of a watch, and the format it is in.
+///
+/// # Errors
+/// Options that make no sense, a resourceVersion that is gone or not there yet.
+pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Bytes, std::io::Error>> + use<>), Status> {
+    let options = ListOptions::parse(&call.query, true)?;
+    let selection = Selection::new(&call.row, &call.info.namespace, &options)?;
+    let renderer = call.renderer()?;
+    let hub = call.server.hub.clone();
+    let initial = options.initial_events == Some(true) || matches!(options.resource_version, None | Some(0));
+    let (queued, cursor, revision) = if initial && options.initial_events != Some(false) {
+        let seen = match options.resource_version {
+            None => hub.fresh().await?,
+            Some(v) => hub.reach(v).await?,
+        };
+        let (entries, revision, cursor) = call.row.cache.snapshot(&selection.prefix, seen);
+        (entries.into_iter().filter(|e| selection.matches(e)).collect(), cursor, revision)
+    } else {
+        let from = match options.resource_version {
+            None | Some(0) => hub.reach(0).await?,
+            Some(v) => v,
+        };
+        hub.reach(from).await?;
+        let cursor = call.row.cache.cursor_after(from).map_err(|_| gone(from, hub.seen()))?;
+        (VecDeque::new(), cursor, from)
+    };
+    let lasts = options.timeout_seconds.map_or_else(|| LASTS.mul_f64(1.0 + rand::random::<f64>()), Duration::from_secs);
+    let now = Instant::now();
+    let format = renderer.media().format;
+    let watcher = Watcher {
+        hub,
+        selection,
+        renderer,
+        cursor,
+        queued,
+        initial_end: (options.initial_events == Some(true)).then_some(revision),
+        bookmarks: options.bookmarks,
+        bookmark_at: now + BOOKMARK_EVERY.mul_f64(0.9 + 0.2 * rand::random::<f64>()),
+        until: now + lasts,
+        first: true,
+        shutdown: call.server.shutdown.clone(),
+    };
+    let stream = futures::stream::unfold(Some(watcher), |watcher| async move {
+        let mut watcher = watcher?;
+        match watcher.next().await {
+            Next::Bytes(bytes) => Some((Ok(bytes), Some(watcher))),
+            Next::Last(bytes) => Some((Ok(bytes), None)),
+            Next::End => None,
+        }
+    });
+    Ok((format, stream))
+}
+
+fn gone(revision: u64, current: u64) -> Status {
+    Status::expired(format!("too old resource version: {revision} ({current})"))
+}
+
+struct Watcher {
+    hub: Arc<crate::storage::Hub>,
+    selection: Selection,
+    renderer: Renderer,
+    cursor: Cursor,
+    /// Objects that were there at the beginning and are still to be reported.
+    queued: VecDeque<Arc<Entry>>,
+    /// The revision at which the end of the initial events is to be reported.
+    initial_end: Option<u64>,
+    bookmarks: bool,
+    bookmark_at: Instant,
+    until: Instant,
+    /// Whether nothing was sent so far.
+    first: bool,
+    shutdown: tokio_util::sync::CancellationToken,
+}
+
+enum Next {
+    Bytes(Bytes),
+    Last(Bytes),
+    End,
+}
+
+impl Watcher {
+    /// The next piece of the stream; waits until there is one.
+    async fn next(&mut self) -> Next {
+        loop {
+            let mut out = Chunk::default();
+            while out.len() < CHUNK {
+                let Some(entry) = self.queued.pop_front() else { break };
+                self.send(&mut out, Kind::Added, &entry);
+            }
+            if self.queued.is_empty()
+                && let Some(revision) = self.initial_end.take()
+            {
+                self.bookmark(&mut out, revision, true);
+            }
+            if !self.queued.is_empty() {
+                return Next::Bytes(out.take());
+            }
+            // What is known to be seen before the window is read is delivered with it.
+            let seen = self.hub.seen();
+            let Ok(events) = self.cursor.take(BATCH) else {
+                return Next::Last(self.error(&gone(0, self.hub.seen())));
+            };
+            let drained = events.len() < BATCH;
+            for event in events {
+                if let Some((kind, entry)) = transition(&self.selection, &event) {
+                    self.send(&mut out, kind, &entry);
+                }
+            }
+            let now = Instant::now();
+            if self.bookmarks && drained && now >= self.bookmark_at {
+                self.bookmark_at = now + BOOKMARK_EVERY;
+                self.bookmark(&mut out, seen, false);
+            }
+            if out.len() > 0 {
+                return Next::Bytes(out.take());
+            }
+            if !drained {
+                continue;
+            }
+            let timer = if self.bookmarks { self.until.min(self.bookmark_at) } else { self.until };
+            tokio::select! {
+                () = self.cursor.moved() => {}
+                () = self.shutdown.cancelled() => return Next::End,
+                () = tokio::time::sleep_until(timer) => {
+                    if Instant::now() >= self.until {
+                        return Next::End;
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, out: &mut Chunk, kind: Kind, entry: &Arc<Entry>) {
+        if self.renderer.is_verbatim() {
+            out.push(entry.line(kind));
+            return;
+        }
+        let first = std::mem::take(&mut self.first);
+        let event = match self.renderer.watched(&entry.wire(), first) {
+            Ok(object) => json!({"type": kind.name(), "object": object}),
+            Err(status) => json!({"type": "ERROR", "object": status.to_json()}),
+        };
+        out.push(self.line(&event));
+    }
+
+    fn bookmark(&mut self, out: &mut Chunk, revision: u64, ends_initial: bool) {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if ends_initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = self.renderer.bookmark(metadata);
+        out.push(self.line(&json!({"type": "BOOKMARK", "object": object})));
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        self.line(&json!({"type": "ERROR", "object": status.to_json()}))
+    }
+
+    fn line(&self, event: &Value) -> Bytes {
+        self.renderer.event(event)
+    }
+}
+
+/// What an event means to a watcher of this selection.
+fn transition(selection: &Selection, event: &Event) -> Option<(Kind, Arc<Entry>)> {
+    let before = event.before.as_ref().filter(|b| selection.matches(b));
+    let now = event.entry.kind != Kind::Deleted && selection.matches(&event.entry);
+    match (before, now) {
+        (None, false) => None,
+        (None, true) => Some((Kind::Added, event.entry.clone())),
+        (Some(_), true) => Some((Kind::Modified, event.entry.clone())),
+        (Some(_), false) if event.entry.kind == Kind::Deleted => Some((Kind::Deleted, event.entry.clone())),
+        (Some(before), false) => Some((Kind::Deleted, Arc::new(before.deleted(event.entry.revision)))),
+    }
+}
+
+/// Bytes to send: one shared line as it is, or several put together.
+#[derive(Default)]
+struct Chunk {
+    one: Bytes,
+    many: BytesMut,
+}
+
+impl Chunk {
+    fn push(&mut self, line: Bytes) {
+        if self.len() == 0 {
+            self.one = line;
+        } else {
+            let one = std::mem::take(&mut self.one);
+            self.many.extend_from_slice(&one);
+            self.many.extend_from_slice(&line);
+        }
+    }
+    fn len(&self) -> usize {
+        self.one.len() + self.many.len()
+    }
+    fn take(self) -> Bytes {
+        if self.many.is_empty() { self.one } else { self.many.freeze() }
+    }
+}
+
+/// Whether a stream of this form can be had.
+#[must_use]
+pub fn content_type(format: Format, view: View) -> &'static str {
+    match (format, view) {
+        (Format::Protobuf, _) => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::watch_cache::{Cache, Change};
+
+    /// Each step sets the label `a` of one object or removes it; the watcher selects `a=1`.
+    #[track_caller]
+    fn check(steps: &[Option<&str>], expected: &[&str]) {
+        let cache = Arc::new(Cache::new(vec![], 0));
+        let options = ListOptions::parse(&crate::http::query::Query::parse("labelSelector=a%3D1"), true).unwrap();
+        let row = crate::catalog::Served {
+            resource: crate::resource::Resource::namespaced("", "v1", "Thing", "things"),
+            prefix: "/registry/things/".into(),
+            cache: cache.clone(),
+        };
+        let selection = Selection::new(&row, "", &options).unwrap();
+        let changes = steps.iter().zip(1..).map(|(label, revision)| Change {
+            key: "ns/x".into(),
+            stored: label.map(|l| format!(r#"{{"metadata":{{"labels":{{"a":"{l}"}}}}}}"#).into_bytes()),
+            revision,
+        });
+        cache.apply(changes.collect());
+        let events = cache.cursor_after(0).unwrap().take(99).unwrap();
+        let seen: Vec<String> =
+            events.iter().filter_map(|e| transition(&selection, e)).map(|(k, e)| format!("{}@{}", k.name(), e.revision)).collect();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn entering_and_leaving_a_selection() {
+        check(&[Some("1"), Some("1"), None], &["ADDED@1", "MODIFIED@2", "DELETED@3"]);
+        check(&[Some("2"), Some("1"), Some("2"), Some("1")], &["ADDED@2", "DELETED@3", "ADDED@4"]);
+        check(&[Some("2"), None], &[]);
+    }
+}

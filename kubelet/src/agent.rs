@@ -1,0 +1,280 @@
+//! Gives each pod its worker, and notices what changes in the runtime.
+//!
+//! Reads one enum of events; keeps no state of pods but the handles of their workers. Containers of pods that no source names are ended, but
+//! only once every source has named all its pods: a kubelet that starts while the apiserver is away kills nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cri;
+use crate::kubelet::Kubelet;
+use crate::pod::{Verdict, identity};
+use crate::spec::{GRACE, POD_NAME, POD_NAMESPACE, POD_UID};
+use crate::worker::{Desired, Worker};
+
+/// Everything that can wake the agent.
+#[derive(Debug)]
+pub enum Event {
+    /// A source names this pod, in this form.
+    Applied(Source, Box<Pod>),
+    /// A source names it no more.
+    Gone(Source, Box<Pod>),
+    /// A source has named all its pods: these uids.
+    Synced(Source, BTreeSet<String>),
+    /// The kubelet ends a pod: uid, why, seconds.
+    End(String, Verdict, i64),
+    /// Look at the runtime now.
+    Relist,
+}
+
+/// Where pods come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The apiserver.
+    Api,
+    /// Manifest files of this node.
+    File,
+}
+
+/// How often the runtime is asked what there is while it does not tell of itself when a container ends.
+const RELIST: Duration = Duration::from_secs(1);
+/// And while it does.
+const RELIST_HEARING: u32 = 10;
+/// Events that may wait.
+pub const QUEUE: usize = 1_024;
+/// How often dead containers are collected (upstream's ContainerGCPeriod).
+const GC: Duration = Duration::from_secs(60);
+
+struct Handle {
+    source: Source,
+    desired: watch::Sender<Desired>,
+}
+
+/// What the runtime has of one pod: ids and states. Two of these differ when something happened.
+type Record = Vec<(String, i32)>;
+
+/// The agent.
+pub struct Agent {
+    kubelet: Arc<Kubelet>,
+    handles: HashMap<String, Handle>,
+    workers: JoinSet<(String, bool)>,
+    synced: BTreeSet<Source>,
+    wanted: BTreeSet<Source>,
+    records: BTreeMap<String, Record>,
+    orphans: BTreeSet<String>,
+}
+
+impl Agent {
+    /// An agent whose pods come from `sources`.
+    #[must_use]
+    pub fn new(kubelet: Arc<Kubelet>, sources: impl IntoIterator<Item = Source>) -> Self {
+        Self {
+            kubelet,
+            handles: HashMap::new(),
+            workers: JoinSet::new(),
+            synced: BTreeSet::new(),
+            wanted: sources.into_iter().collect(),
+            records: BTreeMap::new(),
+            orphans: BTreeSet::new(),
+        }
+    }
+
+    /// Runs until `shutdown`. Containers are left running.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, shutdown: CancellationToken) {
+        let mut ticks = 0_u32;
+        let mut relist = tokio::time::interval(RELIST);
+        relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut gc = tokio::time::interval(GC);
+        gc.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                event = events.recv() => match event {
+                    Some(Event::Relist) => self.relist().await,
+                    Some(event) => self.handle(event, &shutdown),
+                    None => break,
+                },
+                Some(ended) = self.workers.join_next() => self.ended(ended, &shutdown),
+                _ = relist.tick() => {
+                    ticks = ticks.wrapping_add(1);
+                    let orphans = self.handles.keys().any(|u| !self.records.contains_key(u)) || !self.orphans.is_empty();
+                    if orphans || ticks.is_multiple_of(RELIST_HEARING) || !self.kubelet.hears_exits.load(Ordering::Relaxed) {
+                        self.relist().await;
+                    }
+                }
+                _ = gc.tick() => {
+                    if self.synced == self.wanted {
+                        let known = self.handles.keys().chain(self.records.keys()).cloned().collect();
+                        crate::gc::round(&self.kubelet, &known).await;
+                    }
+                }
+            }
+        }
+        while self.workers.join_next().await.is_some() {}
+    }
+
+    fn handle(&mut self, event: Event, shutdown: &CancellationToken) {
+        match event {
+            Event::Applied(source, pod) => self.apply(source, Arc::new(*pod), shutdown),
+            Event::Gone(source, pod) => {
+                let (_, _, uid) = identity(&pod);
+                if let Some(handle) = self.handles.get(uid).filter(|h| h.source == source) {
+                    handle.desired.send_modify(|d| {
+                        d.gone = true;
+                        d.pod = Arc::new(*pod);
+                    });
+                }
+            }
+            Event::Synced(source, uids) => {
+                self.synced.insert(source);
+                for (_, handle) in self.handles.iter().filter(|(uid, h)| h.source == source && !uids.contains(*uid)) {
+                    handle.desired.send_modify(|d| d.gone = true);
+                }
+            }
+            Event::End(uid, verdict, grace) => {
+                if let Some(handle) = self.handles.get(&uid) {
+                    handle.desired.send_modify(|d| d.verdict = Some((verdict, grace)));
+                }
+            }
+            Event::Relist => {}
+        }
+    }
+
+    fn apply(&mut self, source: Source, pod: Arc<Pod>, shutdown: &CancellationToken) {
+        let (namespace, name, uid) = identity(&pod);
+        let uid = uid.to_owned();
+        if let Some(handle) = self.handles.get(&uid) {
+            self.kubelet.statuses.stored(&pod);
+            return handle.desired.send_modify(|d| {
+                d.pod = pod;
+                d.gone = false;
+            });
+        }
+        let verdict = self.admit(&pod).map(|v| (v, 0));
+        if let Some((refused, _)) = &verdict {
+            tracing::info!(namespace, name, reason = refused.reason, "pod refused");
+            self.kubelet.events.pod(&pod, None, crate::events::Kind::Warning, &refused.reason, &refused.message);
+        }
+        let (desired, receiver) = watch::channel(Desired { pod, gone: false, verdict });
+        let bell = self.kubelet.wakers.add(&uid);
+        let worker = Worker::new(self.kubelet.clone(), receiver, bell).run(shutdown.clone());
+        self.handles.insert(uid.clone(), Handle { source, desired });
+        self.workers.spawn(async move { (uid, worker.await) });
+    }
+
+    /// Whether the node takes a pod it does not run yet.
+    fn admit(&self, pod: &Pod) -> Option<Verdict> {
+        let (_, _, uid) = identity(pod);
+        let status = pod.status.as_ref();
+        let settled = crate::pod::is_terminal(status.and_then(|s| s.phase.as_deref())) || pod.metadata.deletion_timestamp.is_some();
+        // What runs here already was taken before.
+        if settled || self.records.contains_key(uid) || status.is_some_and(|s| s.start_time.is_some()) {
+            return None;
+        }
+        let others: Vec<Arc<Pod>> = self
+            .handles
+            .values()
+            .map(|h| h.desired.borrow())
+            .filter(|d| d.verdict.is_none())
+            .map(|d| d.pod.clone())
+            .filter(|p| !self.kubelet.pods.get(identity(p).2).is_some_and(|k| crate::pod::is_terminal(k.status.phase.as_deref())))
+            .collect();
+        crate::admission::admit(pod, &others, &self.kubelet.node.load(), &self.kubelet.flags.allowed_unsafe_sysctls)
+    }
+
+    fn ended(&mut self, ended: Result<(String, bool), tokio::task::JoinError>, shutdown: &CancellationToken) {
+        match ended {
+            Ok((uid, true)) => {
+                self.handles.remove(&uid);
+                self.kubelet.wakers.remove(&uid);
+                self.kubelet.pods.remove(&uid);
+                self.kubelet.prober.forget(&uid);
+                self.kubelet.statuses.forget(&uid);
+            }
+            Ok((_, false)) => {}
+            Err(error) => {
+                // One pod that panics does not stop the others; it gets a new worker.
+                tracing::error!(%error, "a pod's worker failed");
+                let alive: BTreeSet<String> = self.kubelet.wakers.alive();
+                let lost: Vec<String> =
+                    self.handles.iter().filter(|(u, h)| alive.contains(*u) && h.desired.is_closed()).map(|(u, _)| u.clone()).collect();
+                for uid in lost {
+                    if let Some(handle) = self.handles.remove(&uid) {
+                        let pod = handle.desired.borrow().pod.clone();
+                        self.apply(handle.source, pod, shutdown);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the runtime what there is, wakes the workers of pods of which something changed, ends what nobody wants.
+    async fn relist(&mut self) {
+        let listed = async {
+            let sandboxes = self.kubelet.runtime.list_pod_sandboxes(None).await?;
+            let containers = self.kubelet.runtime.list_containers(None).await?;
+            Ok::<_, crate::runtime::Error>((sandboxes, containers))
+        };
+        let (sandboxes, containers) = match listed.await {
+            Ok(listed) => listed,
+            Err(error) => return tracing::debug!(%error, "the runtime could not be asked what there is"),
+        };
+        let records = records(&sandboxes, &containers);
+        for uid in records.keys().chain(self.records.keys()) {
+            if records.get(uid) != self.records.get(uid) {
+                self.kubelet.wakers.wake(uid);
+            }
+        }
+        self.records = records;
+        if self.synced == self.wanted {
+            self.end_orphans(&sandboxes, &containers);
+        }
+    }
+
+    /// Ends pods that the runtime has and no source names, by a worker as for any other: from labels alone.
+    fn end_orphans(&mut self, sandboxes: &[cri::PodSandbox], containers: &[cri::Container]) {
+        let orphans: BTreeSet<String> = self.records.keys().filter(|uid| !self.handles.contains_key(*uid)).cloned().collect();
+        // A pod is an orphan when two looks in a row say so: its name may just be on its way.
+        for uid in orphans.intersection(&self.orphans) {
+            let labels = sandboxes.iter().map(|s| &s.labels).chain(containers.iter().map(|c| &c.labels));
+            let Some(labels) = labels.into_iter().find(|l| l.get(POD_UID) == Some(uid)) else { continue };
+            let label = |key: &str| labels.get(key).cloned();
+            let grace =
+                containers.iter().filter(|c| c.labels.get(POD_UID) == Some(uid)).find_map(|c| c.annotations.get(GRACE)?.parse().ok());
+            let mut pod = Pod { spec: Some(k8s_openapi::api::core::v1::PodSpec::default()), ..Pod::default() };
+            pod.metadata.uid = Some(uid.clone());
+            pod.metadata.name = label(POD_NAME);
+            pod.metadata.namespace = label(POD_NAMESPACE);
+            pod.metadata.deletion_grace_period_seconds = grace;
+            tracing::info!(namespace = label(POD_NAMESPACE), name = label(POD_NAME), uid, "ending a pod that nobody names any more");
+            let (desired, receiver) = watch::channel(Desired { pod: Arc::new(pod), gone: true, verdict: None });
+            let bell = self.kubelet.wakers.add(uid);
+            let worker = Worker::new(self.kubelet.clone(), receiver, bell).silent().run(self.kubelet.shutdown.clone());
+            self.handles.insert(uid.clone(), Handle { source: Source::File, desired });
+            let uid = uid.clone();
+            self.workers.spawn(async move { (uid, worker.await) });
+        }
+        self.orphans = orphans;
+    }
+}
+
+fn records(sandboxes: &[cri::PodSandbox], containers: &[cri::Container]) -> BTreeMap<String, Record> {
+    let mut records: BTreeMap<String, Record> = BTreeMap::new();
+    let all = sandboxes.iter().map(|s| (&s.labels, &s.id, s.state)).chain(containers.iter().map(|c| (&c.labels, &c.id, c.state)));
+    for (labels, id, state) in all {
+        if let Some(uid) = labels.get(POD_UID) {
+            records.entry(uid.clone()).or_default().push((id.clone(), state));
+        }
+    }
+    for record in records.values_mut() {
+        record.sort();
+    }
+    records
+}

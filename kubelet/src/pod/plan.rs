@@ -1,0 +1,655 @@
+//! What to do next for a pod.
+//!
+//! A plan holds only steps that can be taken now; when one has changed the world, the pod is observed and planned again. So a
+//! plan never assumes that an earlier step worked, and the same plan twice is harmless. `WaitUntil` says when to look again
+//! if nothing else happens.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec};
+
+use super::backoff::Backoff;
+use super::restart::restarts;
+use super::{Container, Ending, Observed, State, ephemeral_spec, grace_seconds, is_sidecar, spec_hash};
+use crate::probes::Failed;
+
+/// A container that is killed has at least this long: preStop hooks may use the grace up (upstream's minimum).
+const LEAST_GRACE: SignedDuration = SignedDuration::from_secs(2);
+
+/// One step for a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PodAction {
+    /// Make a sandbox. `attempt` is unique among the pod's sandboxes.
+    CreateSandbox {
+        /// Counted from 0.
+        attempt: u32,
+    },
+    /// Stop a sandbox, and with it whatever still runs inside. Harmless when it is stopped.
+    StopSandbox {
+        /// The runtime's id.
+        id: String,
+    },
+    /// End a container within `grace`, running its preStop hook first. Harmless when it has ended.
+    KillContainer {
+        /// The runtime's id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// Seconds for preStop hook and stop signal together.
+        grace: i64,
+        /// Why, for the event `Killing`.
+        why: String,
+    },
+    /// Pull the image, make and start a container. `attempt` is its restart count.
+    StartContainer {
+        /// Its name.
+        name: String,
+        /// Which start of this container it is, counted from 0.
+        attempt: u32,
+        /// When the container it replaces ended.
+        after: Option<Timestamp>,
+    },
+    /// Nothing to do for this container before its back-off is over.
+    BackOff {
+        /// Its name.
+        name: String,
+        /// The end of the back-off.
+        until: Timestamp,
+    },
+    /// Look again then.
+    WaitUntil(Timestamp),
+}
+
+/// The next steps for `pod`.
+#[must_use]
+pub fn plan(pod: &Pod, seen: &Observed, now: Timestamp) -> Vec<PodAction> {
+    let Some(spec) = pod.spec.as_ref() else { return vec![] };
+    if let Some(ending) = &seen.ending {
+        return end(spec, seen, ending, now);
+    }
+    let mut actions = match seen.usable_sandbox(spec) {
+        Some(sandbox) => run(pod, spec, seen, &sandbox.id, now),
+        None => make_sandbox(spec, seen, now),
+    };
+    if let Some(deadline) = deadline(spec, seen) {
+        actions.push(PodAction::WaitUntil(deadline));
+    }
+    actions
+}
+
+/// When `activeDeadlineSeconds` ends the pod.
+#[must_use]
+pub fn deadline(spec: &PodSpec, seen: &Observed) -> Option<Timestamp> {
+    let started = seen.previous.start_time.as_ref()?.0;
+    started.checked_add(SignedDuration::from_secs(spec.active_deadline_seconds?)).ok()
+}
+
+/// Ends the pod: first the containers, then the sidecars from the last to the first, then the sandboxes.
+fn end(spec: &PodSpec, seen: &Observed, ending: &Ending, now: Timestamp) -> Vec<PodAction> {
+    let grace = ending.deadline.duration_since(now).max(LEAST_GRACE).as_secs();
+    let kill = |c: &Container| PodAction::KillContainer {
+        id: c.id.clone(),
+        name: c.name.clone(),
+        grace,
+        why: format!("Stopping container {}", c.name),
+    };
+    let sidecars: Vec<&str> = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c)).map(|c| c.name.as_str()).collect();
+    let running: Vec<&Container> = seen.containers.iter().filter(|c| matches!(c.state, State::Running | State::Unknown)).collect();
+    let main: Vec<PodAction> = running.iter().filter(|c| !sidecars.contains(&c.name.as_str())).map(|c| kill(c)).collect();
+    if !main.is_empty() {
+        return main;
+    }
+    let last_sidecar = sidecars.iter().rev().find(|name| running.iter().any(|c| c.name == **name));
+    if let Some(last) = last_sidecar {
+        return running.iter().filter(|c| c.name == *last).map(|c| kill(c)).collect();
+    }
+    seen.sandboxes.iter().filter(|s| s.ready).map(|s| PodAction::StopSandbox { id: s.id.clone() }).collect()
+}
+
+/// There is no sandbox to run in: clears away what is left of old ones, then makes one, if something is still to run.
+fn make_sandbox(spec: &PodSpec, seen: &Observed, now: Timestamp) -> Vec<PodAction> {
+    let leftover: Vec<PodAction> = seen
+        .containers
+        .iter()
+        .filter(|c| matches!(c.state, State::Running | State::Unknown))
+        .map(|c| PodAction::KillContainer {
+            id: c.id.clone(),
+            name: c.name.clone(),
+            grace: spec.termination_grace_period_seconds.unwrap_or(30).max(LEAST_GRACE.as_secs()),
+            why: "Pod sandbox changed, it will be killed and re-created.".to_owned(),
+        })
+        .chain(seen.sandboxes.iter().filter(|s| s.ready).map(|s| PodAction::StopSandbox { id: s.id.clone() }))
+        .collect();
+    if !leftover.is_empty() {
+        return leftover;
+    }
+    let to_run = spec.containers.iter().any(|c| match seen.newest(&c.name) {
+        None => true,
+        Some(old) => old.state != State::Exited || restarts(spec, c, false, old.exit_code),
+    });
+    let failed_init = spec.init_containers.iter().flatten().filter(|c| !is_sidecar(c)).any(|c| {
+        seen.newest(&c.name).is_some_and(|old| old.state == State::Exited && old.exit_code != 0 && !restarts(spec, c, true, old.exit_code))
+    });
+    if !to_run || failed_init {
+        return vec![];
+    }
+    match &seen.sandbox_failure {
+        Some(failure) if failure.retry_at > now => vec![PodAction::WaitUntil(failure.retry_at)],
+        _ => vec![PodAction::CreateSandbox { attempt: seen.sandboxes.iter().map(|s| s.attempt + 1).max().unwrap_or(0) }],
+    }
+}
+
+/// Runs the containers in the sandbox: ephemeral ones at any time, init containers one after another, then the rest.
+fn run(pod: &Pod, spec: &PodSpec, seen: &Observed, sandbox: &str, now: Timestamp) -> Vec<PodAction> {
+    let mut steps = Steps { pod, spec, seen, sandbox, now, actions: vec![] };
+    for container in spec.ephemeral_containers.iter().flatten().map(ephemeral_spec) {
+        if seen.newest(&container.name).is_none() {
+            steps.start(&container, None);
+        }
+    }
+    if steps.init() {
+        for container in &spec.containers {
+            steps.keep_running(container, false);
+        }
+    }
+    steps.actions
+}
+
+struct Steps<'a> {
+    pod: &'a Pod,
+    spec: &'a PodSpec,
+    seen: &'a Observed,
+    sandbox: &'a str,
+    now: Timestamp,
+    actions: Vec<PodAction>,
+}
+
+impl Steps<'_> {
+    /// Whether all init containers are past, so that the others may run.
+    fn init(&mut self) -> bool {
+        let init = self.spec.init_containers.as_deref().unwrap_or_default();
+        // Once a regular container was made in this sandbox, init containers that have gone are not missed.
+        let initialized =
+            self.seen.containers.iter().any(|c| c.sandbox == self.sandbox && self.spec.containers.iter().any(|s| s.name == c.name));
+        for container in init {
+            let here = self.seen.newest(&container.name).filter(|c| c.sandbox == self.sandbox);
+            let past = if is_sidecar(container) {
+                self.keep_running(container, true);
+                here.is_some_and(|c| self.seen.started(container, c))
+            } else if initialized {
+                true
+            } else {
+                match here {
+                    Some(c) if c.state == State::Exited && c.exit_code == 0 => true,
+                    Some(c) if c.state == State::Running => false,
+                    // Not from here: it ran in a sandbox that is gone, and runs again at once.
+                    None => {
+                        self.start(container, None);
+                        false
+                    }
+                    Some(_) => {
+                        self.keep_running(container, true);
+                        false
+                    }
+                }
+            };
+            if !past && !initialized {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Starts a container that is not there, restarts one that ended and should not have, kills one that must not go on.
+    fn keep_running(&mut self, container: &Spec, init: bool) {
+        let Some(old) = self.seen.newest(&container.name) else { return self.start(container, None) };
+        let again = restarts(self.spec, container, init, 1);
+        let will = if again { ", will be restarted" } else { "" };
+        let name = &container.name;
+        match old.state {
+            State::Exited if old.sandbox != self.sandbox => {
+                if restarts(self.spec, container, init, old.exit_code) {
+                    self.start(container, None);
+                }
+            }
+            State::Exited => {
+                if restarts(self.spec, container, init, old.exit_code) {
+                    self.start(container, Some(old.finished_at.unwrap_or(old.created_at)));
+                }
+            }
+            // Its start failed or was cut short. The next one replaces it.
+            State::Created => self.start(container, Some(old.created_at)),
+            State::Unknown => self.kill(old, container, format!("Container {name} is in unknown state, try killing it before restart")),
+            State::Running if !old.hash.is_empty() && old.hash != spec_hash(container) => {
+                self.kill(old, container, format!("Container {name} definition changed, will be restarted"));
+            }
+            State::Running => match self.seen.probes.get(&old.id).and_then(|o| o.failed) {
+                Some(Failed::Liveness) => self.kill(old, container, format!("Container {name} failed liveness probe{will}")),
+                Some(Failed::Startup) => self.kill(old, container, format!("Container {name} failed startup probe{will}")),
+                None => {}
+            },
+        }
+    }
+
+    fn start(&mut self, container: &Spec, ended: Option<Timestamp>) {
+        let name = container.name.clone();
+        if let Some(waiting) = self.seen.waiting.get(&name).filter(|w| w.retry_at > self.now) {
+            return self.actions.push(PodAction::WaitUntil(waiting.retry_at));
+        }
+        if let Some(ended) = ended
+            && let Some(until) = Backoff::until(self.seen.backoff.get(&name), ended, self.now)
+        {
+            return self.actions.push(PodAction::BackOff { name, until });
+        }
+        self.actions.push(PodAction::StartContainer { attempt: next_attempt(self.seen, &name), name, after: ended });
+    }
+
+    fn kill(&mut self, old: &Container, container: &Spec, why: String) {
+        let probe = match self.seen.probes.get(&old.id).and_then(|o| o.failed) {
+            Some(Failed::Liveness) => container.liveness_probe.as_ref(),
+            Some(Failed::Startup) => container.startup_probe.as_ref(),
+            None => None,
+        };
+        let grace = probe.and_then(|p| p.termination_grace_period_seconds).unwrap_or_else(|| grace_seconds(self.pod));
+        let grace = grace.max(LEAST_GRACE.as_secs());
+        self.actions.push(PodAction::KillContainer { id: old.id.clone(), name: container.name.clone(), grace, why });
+    }
+}
+
+/// The restart count of the next container of this name, whether or not its predecessors are still in the runtime.
+fn next_attempt(seen: &Observed, name: &str) -> u32 {
+    let in_runtime = seen.containers.iter().filter(|c| c.name == name).map(|c| c.attempt + 1).max();
+    let lists = [&seen.previous.init_container_statuses, &seen.previous.container_statuses];
+    let reported = lists
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|s| s.name == name && s.container_id.as_ref().is_some_and(|id| !id.is_empty()))
+        .map(|s| u32::try_from(s.restart_count).unwrap_or(0) + 1)
+        .max();
+    in_runtime.max(reported).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::tests::{at, world};
+    use expect_test::{Expect, expect};
+
+    /// The plan at second 1000 for a spec and a world (see [`world`]), a line an action.
+    #[track_caller]
+    fn check(spec: &str, text: &str, expected: Expect) {
+        check_with(spec, text, |_| {}, expected);
+    }
+
+    #[track_caller]
+    fn check_with(spec: &str, text: &str, change: impl FnOnce(&mut Observed), expected: Expect) {
+        let pod = Pod { spec: Some(serde_json::from_str(spec).expect("a spec")), ..Pod::default() };
+        let mut seen = world(pod.spec.as_ref().expect("it has one"), text);
+        change(&mut seen);
+        let line = |action: &PodAction| match action {
+            PodAction::CreateSandbox { attempt } => format!("create sandbox {attempt}\n"),
+            PodAction::StopSandbox { id } => format!("stop sandbox {id}\n"),
+            PodAction::KillContainer { id, grace, why, .. } => format!("kill {id} in {grace}s: {why}\n"),
+            PodAction::StartContainer { name, attempt, after } => {
+                format!("start {name} {attempt}{}\n", after.map_or(String::new(), |a| format!(" after {}", a.as_second())))
+            }
+            PodAction::BackOff { name, until } => format!("back off {name} until {}\n", until.as_second()),
+            PodAction::WaitUntil(until) => format!("wait until {}\n", until.as_second()),
+        };
+        expected.assert_eq(&plan(&pod, &seen, at(1000)).iter().map(line).collect::<String>());
+    }
+
+    const ONE: &str = r#"{"containers":[{"name":"a","image":"i"}]}"#;
+    const NEVER: &str = r#"{"restartPolicy":"Never","containers":[{"name":"a"}]}"#;
+    const INIT: &str =
+        r#"{"initContainers":[{"name":"i"},{"name":"s","restartPolicy":"Always"},{"name":"j"}],"containers":[{"name":"a"},{"name":"b"}]}"#;
+
+    #[test]
+    fn a_new_pod_gets_a_sandbox_and_then_its_containers() {
+        check(
+            ONE,
+            "",
+            expect![[r#"
+            create sandbox 0
+        "#]],
+        );
+        check(
+            ONE,
+            "sandbox 0 ready",
+            expect![[r#"
+            start a 0
+        "#]],
+        );
+        check(ONE, "sandbox 0 ready\na 0 running", expect![""]);
+    }
+
+    #[test]
+    fn a_failed_sandbox_waits_for_its_time() {
+        let failed = |until| {
+            move |s: &mut Observed| {
+                s.sandbox_failure = Some(super::super::Waiting { reason: "r".into(), message: "m".into(), retry_at: at(until) })
+            }
+        };
+        check_with(
+            ONE,
+            "",
+            failed(1005),
+            expect![[r#"
+            wait until 1005
+        "#]],
+        );
+        check_with(
+            ONE,
+            "",
+            failed(1000),
+            expect![[r#"
+            create sandbox 0
+        "#]],
+        );
+    }
+
+    #[test]
+    fn init_containers_go_one_after_another_and_sidecars_stay() {
+        check(
+            INIT,
+            "sandbox 0 ready",
+            expect![[r#"
+            start i 0
+        "#]],
+        );
+        check(INIT, "sandbox 0 ready\ni 0 running", expect![""]);
+        check(
+            INIT,
+            "sandbox 0 ready\ni 0 exited=0",
+            expect![[r#"
+            start s 0
+        "#]],
+        );
+        check(
+            INIT,
+            "sandbox 0 ready\ni 0 exited=0\ns 0 running",
+            expect![[r#"
+            start j 0
+        "#]],
+        );
+        check(
+            INIT,
+            "sandbox 0 ready\ni 0 exited=0\ns 0 running\nj 0 exited=0",
+            expect![[r#"
+            start a 0
+            start b 0
+        "#]],
+        );
+        // A sidecar that ends beside the others is restarted, init containers that are gone are not missed.
+        check(
+            INIT,
+            "sandbox 0 ready\ns 0 exited=1 finished=999\na 0 running\nb 0 running",
+            expect![[r#"
+            start s 1 after 999
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_sidecar_with_a_startup_probe_holds_the_rest_back() {
+        let spec = r#"{"initContainers":[{"name":"s","restartPolicy":"Always","startupProbe":{}}],"containers":[{"name":"a"}]}"#;
+        check(spec, "sandbox 0 ready\ns 0 running", expect![""]);
+        check(
+            spec,
+            "sandbox 0 ready\ns 0 running started",
+            expect![[r#"
+            start a 0
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_failed_init_container_is_retried_or_fails_the_pod() {
+        check(
+            INIT,
+            "sandbox 0 ready\ni 0 exited=1",
+            expect![[r#"
+            start i 1 after 995
+        "#]],
+        );
+        check(
+            INIT,
+            "sandbox 0 ready\ni 1 exited=1\nbackoff i 10",
+            expect![[r#"
+            back off i until 1005
+        "#]],
+        );
+        let never = INIT.replacen('{', r#"{"restartPolicy":"Never","#, 1);
+        check(&never, "sandbox 0 ready\ni 0 exited=1", expect![""]);
+        check(&never, "sandbox 0 dead\ni 0 exited=1", expect![""]);
+    }
+
+    #[test]
+    fn a_container_that_ends_is_restarted_with_back_off() {
+        check(
+            ONE,
+            "sandbox 0 ready\na 0 exited=0",
+            expect![[r#"
+            start a 1 after 995
+        "#]],
+        );
+        check(
+            ONE,
+            "sandbox 0 ready\na 1 exited=1\na 0 exited=1\nbackoff a 10",
+            expect![[r#"
+            back off a until 1005
+        "#]],
+        );
+        check(
+            ONE,
+            "sandbox 0 ready\na 1 exited=1 finished=990\nbackoff a 10",
+            expect![[r#"
+            start a 2 after 990
+        "#]],
+        );
+    }
+
+    #[test]
+    fn never_means_never_even_when_the_sandbox_goes() {
+        check(NEVER, "sandbox 0 ready\na 0 exited=1", expect![""]);
+        check(NEVER, "sandbox 0 dead\na 0 exited=1", expect![""]);
+        check(
+            r#"{"restartPolicy":"OnFailure","containers":[{"name":"a"},{"name":"b"}]}"#,
+            "sandbox 0 ready\na 0 exited=0\nb 0 exited=3",
+            expect![[r#"
+            start b 1 after 995
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_lost_sandbox_is_cleared_away_and_made_anew() {
+        check(
+            ONE,
+            "sandbox 0 dead\na 0 running",
+            expect![[r#"
+            kill a0 in 30s: Pod sandbox changed, it will be killed and re-created.
+        "#]],
+        );
+        check(
+            ONE,
+            "sandbox 0 dead\na 0 exited=137",
+            expect![[r#"
+            create sandbox 1
+        "#]],
+        );
+        check(
+            ONE,
+            "sandbox 1 ready\nsandbox 0 dead\na 0 exited=137",
+            expect![[r#"
+            start a 1
+        "#]],
+        );
+        check(
+            ONE,
+            "sandbox 1 ready\nsandbox 0 ready\na 0 running",
+            expect![[r#"
+            kill a0 in 30s: Pod sandbox changed, it will be killed and re-created.
+            stop sandbox s1
+            stop sandbox s0
+        "#]],
+        );
+        // Init containers run again in the new sandbox.
+        check(
+            INIT,
+            "sandbox 1 ready\nsandbox 0 dead\ni 0 exited=0\na 0 exited=1",
+            expect![[r#"
+            start i 1
+        "#]],
+        );
+    }
+
+    #[test]
+    fn probes_and_changed_specs_kill() {
+        let probed = r#"{"containers":[{"name":"a","livenessProbe":{"terminationGracePeriodSeconds":7}}]}"#;
+        check(
+            probed,
+            "sandbox 0 ready\na 0 running unhealthy",
+            expect![[r#"
+            kill a0 in 7s: Container a failed liveness probe, will be restarted
+        "#]],
+        );
+        check(
+            NEVER,
+            "sandbox 0 ready\na 0 running unstarted",
+            expect![[r#"
+            kill a0 in 30s: Container a failed startup probe
+        "#]],
+        );
+        check(
+            ONE,
+            "sandbox 0 ready\na 0 running outdated",
+            expect![[r#"
+            kill a0 in 30s: Container a definition changed, will be restarted
+        "#]],
+        );
+    }
+
+    #[test]
+    fn what_could_not_start_waits() {
+        check(
+            ONE,
+            "sandbox 0 ready\nwaiting a ErrImagePull 1010",
+            expect![[r#"
+            wait until 1010
+        "#]],
+        );
+        check(
+            ONE,
+            "sandbox 0 ready\nwaiting a ErrImagePull 1000",
+            expect![[r#"
+            start a 0
+        "#]],
+        );
+    }
+
+    #[test]
+    fn ephemeral_containers_start_once() {
+        let spec = r#"{"containers":[{"name":"a"}],"ephemeralContainers":[{"name":"e"}]}"#;
+        check(
+            spec,
+            "sandbox 0 ready\na 0 running",
+            expect![[r#"
+            start e 0
+        "#]],
+        );
+        check(spec, "sandbox 0 ready\na 0 running\ne 0 exited=1", expect![""]);
+    }
+
+    #[test]
+    fn the_end_takes_containers_then_sidecars_then_the_sandbox() {
+        let end = |seen: &mut Observed| seen.ending = Some(Ending { deadline: at(1020), verdict: None });
+        check_with(
+            INIT,
+            "sandbox 0 ready\ni 0 exited=0\ns 0 running\na 0 running\nb 0 exited=0",
+            end,
+            expect![[r#"
+            kill a0 in 20s: Stopping container a
+        "#]],
+        );
+        check_with(
+            INIT,
+            "sandbox 0 ready\ns 0 running\na 0 exited=0",
+            end,
+            expect![[r#"
+            kill s0 in 20s: Stopping container s
+        "#]],
+        );
+        check_with(
+            INIT,
+            "sandbox 0 ready\ns 0 exited=0",
+            end,
+            expect![[r#"
+            stop sandbox s0
+        "#]],
+        );
+        check_with(INIT, "sandbox 0 dead\ns 0 exited=0", end, expect![""]);
+        let late = |seen: &mut Observed| seen.ending = Some(Ending { deadline: at(900), verdict: None });
+        check_with(
+            ONE,
+            "sandbox 0 ready\na 0 running",
+            late,
+            expect![[r#"
+            kill a0 in 2s: Stopping container a
+        "#]],
+        );
+    }
+
+    #[test]
+    fn restart_counts_survive_collected_containers() {
+        let known = |seen: &mut Observed| {
+            seen.previous.container_statuses = Some(vec![k8s_openapi::api::core::v1::ContainerStatus {
+                name: "a".into(),
+                restart_count: 4,
+                container_id: Some("containerd://x".into()),
+                ..Default::default()
+            }]);
+        };
+        check_with(
+            ONE,
+            "sandbox 0 ready",
+            known,
+            expect![[r#"
+            start a 5
+        "#]],
+        );
+    }
+
+    /// Taking every plan's actions in a small world comes to rest, for every exit code and policy.
+    #[test]
+    fn every_pod_settles() {
+        for policy in ["Always", "OnFailure", "Never"] {
+            for code in [0, 1] {
+                let spec = format!(r#"{{"restartPolicy":"{policy}","initContainers":[{{"name":"i"}}],"containers":[{{"name":"a"}}]}}"#);
+                let pod = Pod { spec: Some(serde_json::from_str(&spec).expect("a spec")), ..Pod::default() };
+                let pod_spec = pod.spec.clone().expect("set");
+                let (mut sandboxes, mut lines, mut rounds) = (String::new(), String::new(), 0);
+                loop {
+                    let actions = plan(&pod, &world(&pod_spec, &format!("{sandboxes}{lines}")), at(1000));
+                    let Some(action) = actions.into_iter().next() else { break };
+                    rounds += 1;
+                    assert!(rounds < 10, "{policy} {code} does not settle: {action:?}");
+                    match action {
+                        PodAction::CreateSandbox { attempt } => sandboxes += &format!("sandbox {attempt} ready\n"),
+                        PodAction::StartContainer { name, attempt, .. } if name == "i" => {
+                            lines += &format!("i {attempt} exited={code}\nbackoff i 10\n")
+                        }
+                        PodAction::StartContainer { name, attempt, .. } => {
+                            lines += &format!("{name} {attempt} exited={code}\nbackoff {name} 10\n")
+                        }
+                        PodAction::BackOff { until, .. } => {
+                            assert!(until > at(1000) && policy != "Never", "back-off only where there are restarts");
+                            break;
+                        }
+                        other => panic!("unexpected {other:?}"),
+                    }
+                }
+            }
+        }
+    }
+}
