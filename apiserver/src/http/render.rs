@@ -3,6 +3,7 @@
 //! The usual case, a whole object as JSON in its stored version, passes bytes through untouched.
 
 use api::object::Meta as _;
+use api::schema::Schema;
 use api::status::Status;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::negotiate::{Format, Media, View};
 use crate::catalog::Served;
+use crate::protobuf;
 use crate::resource::{Cell, Column};
 
 /// What of the object goes into a table's row.
@@ -203,7 +205,28 @@ impl Renderer {
     /// A watch event as it is sent.
     #[must_use]
     pub fn event(&self, event: &Value) -> Bytes {
+        if self.media.format == Format::Protobuf
+            && let Some(object) = protobuf::encode(&event["object"])
+        {
+            return protobuf::watch_event(event["type"].as_str().unwrap_or_default(), &object).into();
+        }
         format!("{event}\n").into()
+    }
+
+    /// A whole list as protobuf, one item after another.
+    ///
+    /// # Errors
+    /// An object that cannot be converted.
+    pub fn protobuf_list(&self, meta: &ListMeta, items: impl Iterator<Item = Bytes>) -> Result<Bytes, Status> {
+        let frame = self.list_frame(meta, false);
+        let text = |key: &str| frame[key].as_str().unwrap_or_default();
+        let message = match self.media.view {
+            View::Object => Schema::builtin().kind_of(&self.row.group, &self.row.version, &self.row.kind),
+            _ => Schema::builtin().kind_of("meta.k8s.io", "v1", "PartialObjectMetadata"),
+        };
+        let message = message.ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"]))?;
+        let items = items.map(|wire| Ok(protobuf::encode_message(&self.item(&wire)?, message))).collect::<Result<Vec<_>, Status>>()?;
+        Ok(protobuf::encode_list(text("apiVersion"), text("kind"), &frame["metadata"], &items).into())
     }
 
     fn row_of(&self, object: &Value) -> Value {
@@ -225,7 +248,9 @@ pub fn bytes(tree: &Value, format: Format) -> Result<Bytes, Status> {
     match format {
         Format::Json => serde_json::to_vec(tree).map(Bytes::from).map_err(Status::internal),
         Format::Yaml => serde_saphyr::to_string(tree).map(Bytes::from).map_err(Status::internal),
-        Format::Protobuf => Err(Status::not_acceptable(&["application/json", "application/yaml"])),
+        Format::Protobuf => protobuf::encode(tree)
+            .map(Bytes::from)
+            .ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"])),
     }
 }
 

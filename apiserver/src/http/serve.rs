@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::schema::Schema;
 use api::status::Status;
 use axum::Router;
 use axum::body::Body;
@@ -113,7 +114,7 @@ async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, quer
         return Err(Status::no_such_resource());
     }
     let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok());
-    let media = negotiate::accept(accept, false);
+    let media = negotiate::accept(accept, Schema::builtin().kind_of(&row.group, &row.version, &row.kind).is_some());
     let (parts, body) = request.into_parts();
     let (now, headers) = (server.clock.now(), parts.headers.clone());
     let custom = match row.subresource(&info.subresource) {
@@ -174,7 +175,11 @@ async fn dispatch(mut call: Call, body: Body) -> Result<Response, Status> {
             let content_type = call.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
             let body = decode::read(&call.headers, body).await?;
             let kind = patch::Kind::of(&content_type).ok_or_else(|| Status::unsupported_media_type(&patch::ACCEPTED))?;
-            patch::patch(&call, part, kind, &body, &options).await?
+            if kind == patch::Kind::Apply {
+                patch::apply(&call, part, &body, &options).await?
+            } else {
+                patch::patch(&call, part, kind, &body, &options).await?
+            }
         }
         verb @ ("delete" | "deletecollection") => {
             let body = decode::read(&call.headers, body).await?;

@@ -213,6 +213,9 @@ fn stream(
 
 /// A list in a format that cannot be streamed.
 fn whole(renderer: &Renderer, found: &Found) -> Result<Bytes, Status> {
+    if renderer.media().format == Format::Protobuf {
+        return renderer.protobuf_list(&found.meta, found.entries.iter().map(|e| e.wire()));
+    }
     let (head, tail) = renderer.list_ends(&found.meta);
     let mut list: Value = serde_json::from_slice(&[&head, tail].concat()).map_err(Status::internal)?;
     let items = found.entries.iter().map(|e| renderer.item(&e.wire())).collect::<Result<Vec<_>, _>>()?;
