@@ -113,6 +113,8 @@ impl Subresource {
 pub enum Cell {
     /// The value at a JSON pointer.
     Pointer(Str),
+    /// The integer at a JSON pointer, 0 when there is none: the table says so where the object leaves it out.
+    PointerOrZero(Str),
     /// Computed from the object at a time.
     Compute(fn(&Value, Timestamp) -> Value),
     /// The time since the timestamp at a JSON pointer.
@@ -163,10 +165,10 @@ impl Column {
     pub fn integer(name: &'static str, pointer: &'static str) -> Self {
         Self::new(name, "integer", Cell::Pointer(pointer.into()))
     }
-    /// An integer computed from the object.
+    /// An integer at a pointer, shown as 0 when it is not there.
     #[must_use]
-    pub fn number(name: &'static str, f: fn(&Value, Timestamp) -> Value) -> Self {
-        Self::new(name, "integer", Cell::Compute(f))
+    pub fn integer_or_zero(name: &'static str, pointer: &'static str) -> Self {
+        Self::new(name, "integer", Cell::PointerOrZero(pointer.into()))
     }
     /// Text computed from the object.
     #[must_use]
@@ -198,12 +200,14 @@ pub enum Generation {
     None,
     /// With each change outside `metadata` and `status`.
     Spec,
+    /// With each of those, and with each change of annotations (Deployment).
+    SpecOrAnnotations,
 }
 
 /// How objects of this version relate to what is stored, when another version is stored.
 ///
-/// The row's rules and columns are of its own form. Its selectable fields stand in the order of the stored row's, with pointers into
-/// the stored form, which is what the cache holds.
+/// Rules and columns are of the *stored* form: the engine converts a body before rules run, and converts back only what is shown. The row's
+/// selectable fields stand in the order of the stored row's, with pointers into the stored form, which is what the cache holds.
 #[derive(Clone)]
 pub struct Conversion {
     /// From this version's form to the stored one.
@@ -419,12 +423,10 @@ impl Resource {
         self.conversion = Some(Conversion { to_stored, from_stored });
         self
     }
-    /// The rules of the row that is stored, run on what the conversion gives. Comes after [`Self::stored_as`].
+    /// The rules of the row that is stored.
     #[must_use]
     pub fn rules_of(mut self, stored: &Self) -> Self {
-        if let Some(conversion) = self.conversion.clone() {
-            self.hooks = Arc::new(Converted { rules: stored.hooks.clone(), conversion });
-        }
+        self.hooks = stored.hooks.clone();
         self
     }
     /// The kind's rules, written over its `k8s-openapi` type.
@@ -589,48 +591,6 @@ where
         let how = self.rules.deletion(&mut k, requested, cx);
         Self::put(obj, &k)?;
         Ok(how)
-    }
-}
-
-/// The rules of the stored form of a kind, for another of its forms.
-struct Converted {
-    rules: Arc<dyn Strategy>,
-    conversion: Conversion,
-}
-
-impl Converted {
-    fn stored(&self, obj: &Value) -> Result<Value, String> {
-        (self.conversion.to_stored)(obj.clone()).map_err(|s| s.message)
-    }
-    /// Runs `f` on the stored form and puts back what it made of it.
-    fn on<T>(&self, obj: &mut Value, f: impl FnOnce(&mut Value) -> Result<T, String>) -> Result<T, String> {
-        let mut stored = self.stored(obj)?;
-        let out = f(&mut stored)?;
-        *obj = (self.conversion.from_stored)(stored).map_err(|s| s.message)?;
-        Ok(out)
-    }
-}
-
-impl Strategy for Converted {
-    fn default(&self, obj: &mut Value) -> Result<(), String> {
-        self.on(obj, |o| self.rules.default(o))
-    }
-    fn create(&self, obj: &mut Value, cx: Cx<'_>) -> Result<Errors, String> {
-        self.on(obj, |o| self.rules.create(o, cx))
-    }
-    fn update(&self, new: &mut Value, old: &Value, cx: Cx<'_>) -> Result<Errors, String> {
-        let old = self.stored(old)?;
-        self.on(new, |o| self.rules.update(o, &old, cx))
-    }
-    fn update_part(&self, part: &str, new: &mut Value, old: &Value, cx: Cx<'_>) -> Result<Errors, String> {
-        let old = self.stored(old)?;
-        self.on(new, |o| self.rules.update_part(part, o, &old, cx))
-    }
-    fn warnings(&self, obj: &Value) -> Vec<String> {
-        self.stored(obj).map(|o| self.rules.warnings(&o)).unwrap_or_default()
-    }
-    fn deletion(&self, obj: &mut Value, requested: Option<i64>, cx: Cx<'_>) -> Result<Deletion, String> {
-        self.on(obj, |o| self.rules.deletion(o, requested, cx))
     }
 }
 

@@ -1,12 +1,11 @@
 //! What packets taught the table about clients: cleaned when endpoints go, carried over when the table is made anew.
 
 use std::io;
-use std::time::Duration;
 
 use crate::diff::{Change, Transaction};
 use crate::elements::{self, Held};
 use crate::netlink::Netfilter;
-use crate::ruleset::{Atom, Key, Ruleset, TABLE, Type, Value};
+use crate::ruleset::{Key, Ruleset, Type};
 use crate::skeleton::{AFFINITY, ENDPOINTS, STICKY};
 
 /// What is remembered now.
@@ -27,25 +26,16 @@ pub fn concerns(transaction: &Transaction, old: &Ruleset) -> bool {
     })
 }
 
-/// Forgets clients whose endpoint is no longer one of their frontend's.
+/// The keys of clients whose endpoint is no longer one of their frontend's.
 #[must_use]
-pub fn forget(held: &[Held], table: &Ruleset) -> Transaction {
-    let stale: Vec<Key> = held.iter().filter(|h| !lives(h, table)).map(|h| h.key.clone()).collect();
-    let changes = if stale.is_empty() { vec![] } else { vec![Change::DeleteElements(AFFINITY.into(), stale)] };
-    Transaction { replace: false, changes }
+pub fn stale(held: &[Held], table: &Ruleset) -> Vec<Key> {
+    held.iter().filter(|h| !lives(h, table)).map(|h| h.key.clone()).collect()
 }
 
-/// The text that puts what is still true back into a table made anew, with the time that it has left.
+/// What of it still holds, and has time left.
 #[must_use]
-pub fn restore(held: &[Held], table: &Ruleset) -> String {
-    let mut text = String::new();
-    for h in held.iter().filter(|h| lives(h, table)) {
-        let (Value::Endpoint(addr, port), Some(ms)) = (&h.value, h.expires.filter(|ms| *ms > 0)) else { continue };
-        let key: Vec<String> = h.key.iter().map(Atom::to_string).collect();
-        let left = Duration::from_millis(ms).as_secs().max(1);
-        text += &format!("add element ip {TABLE} {AFFINITY} {{ {} timeout {left}s : {addr} . {port} }}\n", key.join(" . "));
-    }
-    text
+pub fn still_true(held: Vec<Held>, table: &Ruleset) -> Vec<Held> {
+    held.into_iter().filter(|h| lives(h, table) && h.expires.is_some_and(|ms| ms > 0)).collect()
 }
 
 fn lives(held: &Held, table: &Ruleset) -> bool {

@@ -42,21 +42,6 @@ impl Transaction {
     pub fn is_empty(&self) -> bool {
         !self.replace && self.changes.is_empty()
     }
-
-    /// Whether only elements of hash sets come and go: what the fast path can do.
-    #[must_use]
-    pub fn only_elements(&self) -> bool {
-        !self.replace
-            && self.changes.iter().all(|change| match change {
-                Change::AddElements(_, elements) => elements.iter().all(|(key, _)| !is_interval(key)),
-                Change::DeleteElements(_, keys) => !keys.iter().any(is_interval),
-                _ => false,
-            })
-    }
-}
-
-fn is_interval(key: &Key) -> bool {
-    key.iter().any(|atom| matches!(atom, crate::ruleset::Atom::Net(_)))
 }
 
 /// The changes that make `new` of `old`.

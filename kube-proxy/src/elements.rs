@@ -6,7 +6,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::diff::{Change, Transaction};
+use ipnet::IpNet;
+
 use crate::model::Protocol;
 use crate::netlink::{Attributes, CREATE, IPV4, Messages, NFTABLES, Netfilter, Reader};
 use crate::ruleset::{Atom, Key, Set, TABLE, Type, Value, Verdict};
@@ -22,7 +23,9 @@ const LIST_ELEMENT: u16 = 1;
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_DATA: u16 = 2;
 const ELEMENT_FLAGS: u16 = 3;
-const ELEMENT_EXPIRATION: u16 = 6;
+const ELEMENT_TIMEOUT: u16 = 4;
+const ELEMENT_EXPIRATION: u16 = 5;
+const ELEMENT_KEY_END: u16 = 10;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
@@ -33,49 +36,86 @@ const INTERVAL_END: u32 = 1;
 /// Elements in one message: an attribute holds at most 64 KiB, an element takes less than 200 bytes.
 const ELEMENTS_A_MESSAGE: usize = 256;
 
-/// Applies a transaction that only moves elements.
-///
-/// # Errors
-/// The kernel's refusal; then nothing has changed.
-pub fn apply(netfilter: &mut Netfilter, transaction: &Transaction) -> io::Result<()> {
-    netfilter.transact(|messages| {
-        for change in &transaction.changes {
-            match change {
-                Change::AddElements(set, elements) => {
-                    for some in elements.chunks(ELEMENTS_A_MESSAGE) {
-                        list(messages, NEW_ELEMENTS, CREATE, set, some, |e, (key, value)| {
-                            e.nest(ELEMENT_KEY, |k| k.put(DATA_VALUE, &encode_key(key)));
-                            encode_value(e, value);
-                        });
+/// Elements enter a set.
+pub fn add(messages: &mut Messages, set: &str, elements: &[(Key, Value)]) {
+    for some in elements.chunks(ELEMENTS_A_MESSAGE) {
+        list(messages, NEW_ELEMENTS, CREATE, set, some, |l, (key, value)| {
+            put(l, key, |e| encode_value(e, value));
+        });
+    }
+}
+
+/// Elements leave a set.
+pub fn delete(messages: &mut Messages, set: &str, keys: &[Key]) {
+    for some in keys.chunks(ELEMENTS_A_MESSAGE) {
+        list(messages, DELETE_ELEMENTS, 0, set, some, |l, key| put(l, key, |_| {}));
+    }
+}
+
+/// Elements that packets once taught enter a set, with the time they have left.
+pub fn put_learnt(messages: &mut Messages, set: &str, held: &[Held]) {
+    for some in held.chunks(ELEMENTS_A_MESSAGE) {
+        list(messages, NEW_ELEMENTS, CREATE, set, some, |l, one| {
+            put(l, &one.key, |e| {
+                encode_value(e, &one.value);
+                for (kind, ms) in [(ELEMENT_TIMEOUT, one.timeout), (ELEMENT_EXPIRATION, one.expires)] {
+                    if let Some(ms) = ms {
+                        e.put(kind, &ms.to_be_bytes());
                     }
                 }
-                Change::DeleteElements(set, keys) => {
-                    for some in keys.chunks(ELEMENTS_A_MESSAGE) {
-                        list(messages, DELETE_ELEMENTS, 0, set, some, |e, key| {
-                            e.nest(ELEMENT_KEY, |k| k.put(DATA_VALUE, &encode_key(key)));
-                        });
-                    }
-                }
-                _ => {}
-            }
+            });
+        });
+    }
+}
+
+/// One element; a range of addresses alone is two, of which the second says where it ends.
+fn put(list: &mut Attributes<'_>, key: &Key, rest: impl FnOnce(&mut Attributes<'_>)) {
+    let range = key.iter().any(|atom| matches!(atom, Atom::Net(_)));
+    list.nest(LIST_ELEMENT, |e| {
+        e.nest(ELEMENT_KEY, |k| k.put(DATA_VALUE, &encode_key(key, Edge::First)));
+        if range && key.len() > 1 {
+            e.nest(ELEMENT_KEY_END, |k| k.put(DATA_VALUE, &encode_key(key, Edge::Last)));
         }
-    })
+        rest(e);
+    });
+    if let ([Atom::Net(net)], true) = (&key[..], range)
+        && let Some(after) = after(net)
+    {
+        list.nest(LIST_ELEMENT, |e| {
+            e.nest(ELEMENT_KEY, |k| k.put(DATA_VALUE, &after));
+            e.put(ELEMENT_FLAGS, &INTERVAL_END.to_be_bytes());
+        });
+    }
+}
+
+/// The address after a network's last; none when there is no more.
+fn after(net: &IpNet) -> Option<[u8; 4]> {
+    match net.broadcast() {
+        IpAddr::V4(last) => Some(u32::from(last).checked_add(1)?.to_be_bytes()),
+        IpAddr::V6(_) => None,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Edge {
+    First,
+    Last,
 }
 
 fn list<T>(messages: &mut Messages, kind: u8, flags: u16, set: &str, items: &[T], one: impl Fn(&mut Attributes<'_>, &T)) {
     messages.push(NFTABLES, kind, flags, IPV4, |a| {
         a.text(LIST_TABLE, TABLE);
         a.text(LIST_SET, set);
-        a.nest(LIST_ELEMENTS, |l| items.iter().for_each(|item| l.nest(LIST_ELEMENT, |e| one(e, item))));
+        a.nest(LIST_ELEMENTS, |l| items.iter().for_each(|item| one(l, item)));
     });
 }
 
-fn encode_key(key: &Key) -> Vec<u8> {
+fn encode_key(key: &Key, edge: Edge) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(key.len() * 4);
     for atom in key {
         match atom {
             Atom::Addr(addr) => put_addr(&mut bytes, addr),
-            Atom::Net(net) => put_addr(&mut bytes, &net.network()),
+            Atom::Net(net) => put_addr(&mut bytes, &if edge == Edge::First { net.network() } else { net.broadcast() }),
             Atom::Proto(p) => bytes.extend_from_slice(&[p.number(), 0, 0, 0]),
             Atom::Port(port) => put_port(&mut bytes, *port),
             Atom::Slot(slot) => bytes.extend_from_slice(&slot.to_ne_bytes()),
@@ -105,21 +145,27 @@ fn encode_value(element: &mut Attributes<'_>, value: &Value) {
             put_port(&mut bytes, *port);
             d.put(DATA_VALUE, &bytes);
         }),
-        Value::Verdict(verdict) => element.nest(ELEMENT_DATA, |d| {
-            d.nest(DATA_VERDICT, |v| {
-                let (code, chain) = match verdict {
-                    Verdict::Drop => (0i32, None),
-                    Verdict::Accept => (1, None),
-                    Verdict::Jump(chain) => (-3, Some(chain)),
-                    Verdict::Goto(chain) => (-4, Some(chain)),
-                };
-                v.put(VERDICT_CODE, &code.to_be_bytes());
-                if let Some(chain) = chain {
-                    v.text(VERDICT_CHAIN, chain);
-                }
-            });
-        }),
+        Value::Verdict(verdict) => element.nest(ELEMENT_DATA, |d| put_verdict(d, verdict)),
     }
+}
+
+/// The register that decides about the packet.
+pub const VERDICT_REGISTER: u32 = 0;
+
+/// A verdict as data.
+pub fn put_verdict(data: &mut Attributes<'_>, verdict: &Verdict) {
+    let (code, chain) = match verdict {
+        Verdict::Drop => (0i32, None),
+        Verdict::Accept => (1, None),
+        Verdict::Jump(chain) => (-3, Some(chain)),
+        Verdict::Goto(chain) => (-4, Some(chain)),
+    };
+    data.nest(DATA_VERDICT, |v| {
+        v.put(VERDICT_CODE, &code.to_be_bytes());
+        if let Some(chain) = chain {
+            v.text(VERDICT_CHAIN, chain);
+        }
+    });
 }
 
 /// An element that the kernel holds.
@@ -129,7 +175,9 @@ pub struct Held {
     pub key: Key,
     /// Its value.
     pub value: Value,
-    /// How many milliseconds it has left, if it goes by itself.
+    /// How many milliseconds it stays when it is not asked for, if it goes by itself.
+    pub timeout: Option<u64>,
+    /// How many of them are left.
     pub expires: Option<u64>,
 }
 
@@ -177,8 +225,8 @@ fn decode(set: &Set, element: &Reader<'_>) -> Option<Held> {
         });
         bytes = rest;
     }
-    let expires = element.get(ELEMENT_EXPIRATION).and_then(|e| e.try_into().ok()).map(u64::from_be_bytes);
-    Some(Held { key, value: decode_value(element)?, expires })
+    let time = |kind| element.get(kind).and_then(|t| t.try_into().ok()).map(u64::from_be_bytes);
+    Some(Held { key, value: decode_value(element)?, timeout: time(ELEMENT_TIMEOUT), expires: time(ELEMENT_EXPIRATION) })
 }
 
 fn decode_value(element: &Reader<'_>) -> Option<Value> {

@@ -10,6 +10,7 @@ pub mod compile;
 pub mod conntrack;
 pub mod diff;
 pub mod elements;
+pub mod encode;
 pub mod endpoints;
 pub mod flags;
 pub mod health;
@@ -41,7 +42,7 @@ pub use proxy::run;
 /// # Errors
 /// The kernel's refusal.
 pub async fn cleanup() -> anyhow::Result<()> {
-    let rules = tokio::task::spawn_blocking(|| sink::Text::default().run(&render::cleanup())).await?;
+    let rules = netlink::Netfilter::open().and_then(|mut n| encode::remove(&mut n)).context("removing the rules");
     let (connection, handle, _) = rtnetlink::new_connection().context("opening a socket for routes")?;
     let connection = tokio::spawn(connection);
     let routes = links::cleanup(&handle).await;

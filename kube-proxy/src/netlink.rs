@@ -23,6 +23,8 @@ pub const ACK: u16 = 4;
 pub const DUMP: u16 = 0x300;
 /// What is not there is made.
 pub const CREATE: u16 = 0x400;
+/// What is made goes behind what is there.
+pub const APPEND: u16 = 0x800;
 
 /// `AF_INET`.
 pub const IPV4: u8 = 2;
@@ -80,6 +82,11 @@ impl Attributes<'_> {
     /// An attribute with a value.
     pub fn put(&mut self, kind: u16, value: &[u8]) {
         self.nest_raw(kind, |inner| inner.0.extend_from_slice(value));
+    }
+
+    /// An attribute with a number, in network order.
+    pub fn number(&mut self, kind: u16, number: u32) {
+        self.put(kind, &number.to_be_bytes());
     }
 
     /// An attribute with a text, which ends in a zero byte.

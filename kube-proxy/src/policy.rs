@@ -234,7 +234,8 @@ fn port_matches(
         if all {
             matches.push(vec![Match::Proto(protocol)]);
         } else if !ranges.is_empty() {
-            matches.push(vec![Match::Proto(protocol), Match::Ports(merged(ranges))]);
+            let ranges = merged(ranges).into_iter();
+            matches.extend(ranges.map(|(first, last)| vec![Match::Proto(protocol), Match::Ports(first, last)]));
         }
     }
     let named: Vec<(Protocol, &str)> = allow
@@ -272,7 +273,7 @@ fn port_matches(
     matches
 }
 
-/// Ranges that do not overlap, sorted: nft refuses others.
+/// The fewest ranges, sorted.
 fn merged(mut ranges: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
     ranges.sort_unstable();
     let mut out: Vec<(u16, u16)> = Vec::new();

@@ -1,12 +1,14 @@
-//! The table and its changes as text for `nft -f -`.
+//! The table and its changes as text for `nft -f -`: for people, and as the oracle of [`crate::encode`].
+//!
+//! nft 1.0.6 takes a whole table, and elements for a table that is there; it does not take rules that use the map of
+//! endpoints of a table that is there.
 
 use std::fmt::Write as _;
 
 use crate::diff::{Change, Transaction};
+use crate::encode::MASQUERADE_MARK;
 use crate::ruleset::{Action, Atom, Carries, Field, Hook, Key, Match, Rule, Set, TABLE, Type, Value, Verdict};
 
-/// The bit of the packet mark that says that the source must be rewritten; upstream's default (`--iptables-masquerade-bit`).
-const MASQUERADE_MARK: u32 = 0x4000;
 /// Elements in one statement: nft's parser takes time that grows with the length of a statement.
 const ELEMENTS_A_STATEMENT: usize = 512;
 
@@ -23,12 +25,6 @@ pub fn transaction(transaction: &Transaction) -> String {
     out
 }
 
-/// The transaction that removes the table, which need not exist.
-#[must_use]
-pub fn cleanup() -> String {
-    format!("add table ip {TABLE}\ndelete table ip {TABLE}\n")
-}
-
 fn change(out: &mut String, change: &Change) {
     // Writing to a String cannot fail.
     let mut line = |text: std::fmt::Arguments<'_>| writeln!(out, "{text}").expect("memory");
@@ -43,7 +39,7 @@ fn change(out: &mut String, change: &Change) {
         },
         Change::SetRules(name, rules) => {
             line(format_args!("flush chain ip {TABLE} {name}"));
-            for text in rules.iter().flat_map(rule) {
+            for text in rules.iter().map(rule) {
                 line(format_args!("add rule ip {TABLE} {name} {text}"));
             }
         }
@@ -109,15 +105,10 @@ fn base(hook: Hook) -> &'static str {
     }
 }
 
-/// A rule in nft's words; some need two.
+/// A rule in nft's words.
 #[must_use]
-pub fn rule(rule: &Rule) -> Vec<String> {
-    let when: String = rule.when.iter().map(|m| condition(m) + " ").collect();
-    let then: Vec<String> = match &rule.then {
-        Action::Reject => vec!["meta l4proto tcp reject with tcp reset".into(), "reject with icmp type port-unreachable".into()],
-        other => vec![action(other)],
-    };
-    then.into_iter().map(|t| format!("{when}{t}")).collect()
+pub fn rule(rule: &Rule) -> String {
+    rule.when.iter().map(|m| condition(m) + " ").collect::<String>() + &action(&rule.then)
 }
 
 fn condition(condition: &Match) -> String {
@@ -128,10 +119,8 @@ fn condition(condition: &Match) -> String {
         Match::NotFrom(net) => format!("ip saddr != {net}"),
         Match::NotTo(net) => format!("ip daddr != {net}"),
         Match::Proto(protocol) => format!("meta l4proto {protocol}"),
-        Match::Ports(ranges) => {
-            let list: Vec<String> = ranges.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect();
-            format!("th dport {{ {} }}", list.join(", "))
-        }
+        Match::Ports(first, last) if first == last => format!("th dport {first}"),
+        Match::Ports(first, last) => format!("th dport {first}-{last}"),
         Match::Redirected => "ct status dnat".into(),
         Match::Established => "ct state established,related".into(),
         Match::MasqueradeWanted => format!("meta mark & {MASQUERADE_MARK:#x} == {MASQUERADE_MARK:#x}"),
@@ -150,7 +139,8 @@ fn action(action: &Action) -> String {
         Action::WantMasquerade => format!("meta mark set meta mark | {MASQUERADE_MARK:#x}"),
         // The bit is cleared, so that a packet wrapped in another (VXLAN) is not rewritten twice.
         Action::Masquerade => format!("meta mark set meta mark & {:#x} masquerade fully-random", !MASQUERADE_MARK),
-        Action::Reject => unreachable!("a rejection is two rules"),
+        Action::Reset => "reject with tcp reset".into(),
+        Action::Unreachable => "reject with icmp type port-unreachable".into(),
     }
 }
 
@@ -165,6 +155,7 @@ fn field(field: Field) -> String {
         Field::Proto => "meta l4proto".into(),
         Field::Dport => "th dport".into(),
         Field::Random { count, offset } => format!("numgen random mod {count} offset {offset}"),
+        Field::OrigSaddr => "ct original ip saddr".into(),
         Field::OrigDaddr => "ct original ip daddr".into(),
         Field::OrigDport => "ct original proto-dst".into(),
     }

@@ -151,8 +151,8 @@ pub enum Match {
     NotTo(IpNet),
     /// The transport protocol.
     Proto(Protocol),
-    /// The destination port is in one of these inclusive ranges.
-    Ports(Vec<(u16, u16)>),
+    /// The destination port is not less than the one and not more than the other.
+    Ports(u16, u16),
     /// The destination was rewritten.
     Redirected,
     /// The packet belongs to, or is related to, a connection that was let through.
@@ -176,8 +176,10 @@ pub enum Action {
     WantMasquerade,
     /// The source becomes an address of this node.
     Masquerade,
-    /// Tell the sender that nobody listens.
-    Reject,
+    /// Tell the sender by TCP that nobody listens.
+    Reset,
+    /// Tell the sender by ICMP that nobody listens.
+    Unreachable,
 }
 
 /// A field of a packet, or of its connection.
@@ -198,6 +200,8 @@ pub enum Field {
         /// The smallest.
         offset: u32,
     },
+    /// The connection's source address before it was rewritten.
+    OrigSaddr,
     /// The connection's destination address before it was rewritten.
     OrigDaddr,
     /// The connection's destination port before it was rewritten.

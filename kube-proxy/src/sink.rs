@@ -1,4 +1,4 @@
-//! Where transactions go: `nft -f -` for anything, netlink for elements alone, the kernel by whichever fits.
+//! Where transactions go: to the kernel by netlink, or through the program `nft` as text, which tests compare with it.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -9,8 +9,9 @@ use anyhow::{Context as _, bail};
 use parking_lot::Mutex;
 
 use crate::diff::Transaction;
+use crate::elements::Held;
 use crate::netlink::Netfilter;
-use crate::{elements, render};
+use crate::{encode, render};
 
 /// Takes transactions. Each happens as a whole or not at all.
 pub trait RuleSink {
@@ -50,7 +51,7 @@ impl OwnSockets {
     }
 }
 
-/// Runs the `nft` program. Takes every transaction; costs at least 4 ms each.
+/// Runs the `nft` program. Takes what [`render`] says it can; costs at least 4 ms each.
 #[derive(Debug, Default)]
 pub struct Text {
     own: OwnSockets,
@@ -93,7 +94,7 @@ impl RuleSink for Text {
     }
 }
 
-/// Speaks netlink. Takes transactions that only move elements of hash sets.
+/// Speaks netlink, without a process or a text in between.
 #[derive(Debug)]
 pub struct Netlink {
     netfilter: Netfilter,
@@ -114,44 +115,18 @@ impl Netlink {
     pub fn netfilter(&mut self) -> &mut Netfilter {
         &mut self.netfilter
     }
+
+    /// As [`RuleSink::apply`], and puts learnt elements into the table made anew.
+    ///
+    /// # Errors
+    /// The changes were refused; nothing has changed.
+    pub fn apply_with(&mut self, transaction: &Transaction, restored: &[Held]) -> anyhow::Result<()> {
+        encode::apply(&mut self.netfilter, transaction, restored).context("the kernel refused the rules")
+    }
 }
 
 impl RuleSink for Netlink {
     fn apply(&mut self, transaction: &Transaction) -> anyhow::Result<()> {
-        if !transaction.only_elements() {
-            bail!("netlink takes elements only");
-        }
-        elements::apply(&mut self.netfilter, transaction).context("moving elements by netlink")
-    }
-}
-
-/// The kernel: elements by netlink, the rest by text.
-#[derive(Debug)]
-pub struct Kernel {
-    /// For transactions with rules.
-    pub text: Text,
-    /// For elements, and for reading.
-    pub netlink: Netlink,
-}
-
-impl Kernel {
-    /// Opens both ways.
-    ///
-    /// # Errors
-    /// No right to, or no netfilter.
-    pub fn open(own: &OwnSockets) -> io::Result<Self> {
-        Ok(Self { text: Text::new(own.clone()), netlink: Netlink::open(own)? })
-    }
-}
-
-impl RuleSink for Kernel {
-    fn apply(&mut self, transaction: &Transaction) -> anyhow::Result<()> {
-        if transaction.is_empty() {
-            Ok(())
-        } else if transaction.only_elements() {
-            self.netlink.apply(transaction)
-        } else {
-            self.text.apply(transaction)
-        }
+        self.apply_with(transaction, &[])
     }
 }

@@ -64,7 +64,7 @@ pub fn skeleton(node: &Node) -> Ruleset {
     chain("forward", Some(Hook::Forward), forward());
     chain(ADMIT, None, admit());
     chain("postrouting", Some(Hook::Postrouting), postrouting(node));
-    chain(NO_ENDPOINTS, None, vec![Rule::new([], Action::Reject)]);
+    chain(NO_ENDPOINTS, None, vec![Rule::new([Match::Proto(Protocol::Tcp)], Action::Reset), Rule::new([], Action::Unreachable)]);
     table
 }
 

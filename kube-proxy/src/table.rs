@@ -6,8 +6,9 @@ use std::io;
 use crate::diff::{Transaction, diff};
 use crate::netlink::{IPV4, NFTABLES, Reader};
 use crate::ruleset::{Key, Ruleset, TABLE, Type, Value};
-use crate::sink::{Kernel, OwnSockets, RuleSink as _};
-use crate::{affinity, conntrack, elements, render};
+use crate::skeleton::AFFINITY;
+use crate::sink::{Netlink, OwnSockets, RuleSink as _};
+use crate::{affinity, conntrack, elements};
 
 /// `NFT_MSG_GETRULE`.
 const GET_RULES: u8 = 7;
@@ -17,7 +18,7 @@ const RULE_CHAIN: u16 = 2;
 /// The table in the kernel.
 #[derive(Debug)]
 pub struct Table {
-    kernel: Kernel,
+    kernel: Netlink,
     /// What the kernel's table is, as far as we know; unknown at the start and after somebody else touched it.
     applied: Option<Ruleset>,
 }
@@ -37,7 +38,7 @@ impl Table {
     /// # Errors
     /// No right to, or no netfilter.
     pub fn open(own: &OwnSockets) -> io::Result<Self> {
-        Ok(Self { kernel: Kernel::open(own)?, applied: None })
+        Ok(Self { kernel: Netlink::open(own)?, applied: None })
     }
 
     /// What is applied, when that is known.
@@ -71,7 +72,7 @@ impl Table {
 
     /// Makes the table anew. Traffic sees the old table or the new one; clients keep the endpoints they are used to.
     fn replace(&mut self, wanted: Ruleset) -> anyhow::Result<Synced> {
-        let remembered = match affinity::dump(self.kernel.netlink.netfilter(), &wanted) {
+        let remembered = match affinity::dump(self.kernel.netfilter(), &wanted) {
             Ok(held) => held,
             Err(error) if error.kind() == io::ErrorKind::NotFound => vec![],
             Err(error) => {
@@ -79,8 +80,7 @@ impl Table {
                 vec![]
             }
         };
-        let script = render::transaction(&Transaction::replace(&wanted)) + &affinity::restore(&remembered, &wanted);
-        self.kernel.text.run(&script)?;
+        self.kernel.apply_with(&Transaction::replace(&wanted), &affinity::still_true(remembered, &wanted))?;
         self.clean(&wanted, false, &conntrack::udp_frontends(&wanted));
         self.applied = Some(wanted);
         Ok(Synced { changed: true, replaced: true })
@@ -88,10 +88,10 @@ impl Table {
 
     /// Takes back what still leads to endpoints that are gone. New connections are right already; this is for the others.
     fn clean(&mut self, table: &Ruleset, affinity: bool, udp: &BTreeSet<(std::net::IpAddr, u16)>) {
-        let netfilter = self.kernel.netlink.netfilter();
+        let netfilter = self.kernel.netfilter();
         if affinity {
             let forgotten = affinity::dump(netfilter, table)
-                .and_then(|held| elements::apply(netfilter, &affinity::forget(&held, table)));
+                .and_then(|held| netfilter.transact(|messages| elements::delete(messages, AFFINITY, &affinity::stale(&held, table))));
             match forgotten {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(%error, "forgetting clients of endpoints that are gone"),
                 _ => {} // an entry that expired meanwhile is what was wanted
@@ -125,8 +125,8 @@ impl Table {
     }
 }
 
-fn held(kernel: &mut Kernel, applied: &Ruleset) -> io::Result<bool> {
-    let netfilter = kernel.netlink.netfilter();
+fn held(kernel: &mut Netlink, applied: &Ruleset) -> io::Result<bool> {
+    let netfilter = kernel.netfilter();
     let mut rules: BTreeMap<String, usize> = BTreeMap::new();
     netfilter.dump(NFTABLES, GET_RULES, IPV4, |a| a.text(RULE_TABLE, TABLE), |body| {
         let rule = Reader(body);
@@ -134,7 +134,7 @@ fn held(kernel: &mut Kernel, applied: &Ruleset) -> io::Result<bool> {
             *rules.entry(chain.to_owned()).or_default() += 1;
         }
     })?;
-    let expected = applied.chains.iter().map(|(name, chain)| (name.clone(), chain.rules.iter().flat_map(render::rule).count()));
+    let expected = applied.chains.iter().map(|(name, chain)| (name.clone(), chain.rules.len()));
     if rules != expected.filter(|(_, count)| *count > 0).collect() {
         return Ok(false);
     }

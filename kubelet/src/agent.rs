@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -42,8 +43,10 @@ pub enum Source {
     File,
 }
 
-/// How often the runtime is asked what there is.
+/// How often the runtime is asked what there is while it does not tell of itself when a container ends.
 const RELIST: Duration = Duration::from_secs(1);
+/// And while it does.
+const RELIST_HEARING: u32 = 10;
 /// Events that may wait.
 pub const QUEUE: usize = 1_024;
 /// How often dead containers are collected (upstream's ContainerGCPeriod).
@@ -85,6 +88,7 @@ impl Agent {
 
     /// Runs until `shutdown`. Containers are left running.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, shutdown: CancellationToken) {
+        let mut ticks = 0_u32;
         let mut relist = tokio::time::interval(RELIST);
         relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut gc = tokio::time::interval(GC);
@@ -98,10 +102,17 @@ impl Agent {
                     None => break,
                 },
                 Some(ended) = self.workers.join_next() => self.ended(ended, &shutdown),
-                _ = relist.tick() => self.relist().await,
+                _ = relist.tick() => {
+                    ticks = ticks.wrapping_add(1);
+                    let orphans = self.handles.keys().any(|u| !self.records.contains_key(u)) || !self.orphans.is_empty();
+                    if orphans || ticks.is_multiple_of(RELIST_HEARING) || !self.kubelet.hears_exits.load(Ordering::Relaxed) {
+                        self.relist().await;
+                    }
+                }
                 _ = gc.tick() => {
-                    if self.synced == self.wanted && let Err(error) = crate::gc::containers(&self.kubelet).await {
-                        tracing::warn!(error = format!("{error:#}"), "dead containers could not be collected");
+                    if self.synced == self.wanted {
+                        let known = self.handles.keys().chain(self.records.keys()).cloned().collect();
+                        crate::gc::round(&self.kubelet, &known).await;
                     }
                 }
             }

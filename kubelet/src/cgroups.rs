@@ -106,7 +106,7 @@ impl Cgroups {
     pub fn pods(&self) -> anyhow::Result<BTreeSet<String>> {
         let mut uids = BTreeSet::new();
         for class in ["", "burstable", "besteffort"] {
-            for dir in self.directories(&self.base.join(class)) {
+            for dir in self.everywhere(&self.base.join(class)) {
                 let entries = match fs::read_dir(&dir) {
                     Ok(entries) => entries,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -124,19 +124,30 @@ impl Cgroups {
     /// A cgroup that still holds processes.
     pub fn remove(&self, uid: &str) -> anyhow::Result<()> {
         for class in ["", "burstable", "besteffort"] {
-            for dir in self.directories(&self.base.join(class).join(format!("pod{uid}"))) {
+            for dir in self.everywhere(&self.base.join(class).join(format!("pod{uid}"))) {
                 remove_tree(&dir).with_context(|| format!("removing the cgroup {}", dir.display()))?;
             }
         }
         Ok(())
     }
 
-    /// The directories, one a controller, of the cgroup at `path`.
+    /// The directories, one a controller, that we make for the cgroup at `path`.
     fn directories(&self, path: &Path) -> Vec<PathBuf> {
         let path = path.strip_prefix("/").unwrap_or(path);
         match &self.version {
             Version::One(controllers) => controllers.iter().map(|c| self.mount.join(c).join(path)).collect(),
             Version::Two => vec![self.mount.join(path)],
+        }
+    }
+
+    /// Every directory that may be there for the cgroup at `path`: the runtime makes one in each hierarchy there is.
+    fn everywhere(&self, path: &Path) -> Vec<PathBuf> {
+        let Ok(hierarchies) = std::fs::read_dir(&self.mount).map(|e| e.flatten()) else { return self.directories(path) };
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        match self.version {
+            // Names such as `cpu,cpuacct` beside links to them: the links lead to the same place.
+            Version::One(_) => hierarchies.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path().join(relative)).collect(),
+            Version::Two => self.directories(path),
         }
     }
 

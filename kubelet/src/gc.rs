@@ -10,6 +10,7 @@ use crate::cri;
 use crate::kubelet::Kubelet;
 use crate::pod::identity;
 use crate::spec::{CONTAINER_NAME, POD_UID, log_directory};
+use crate::volumes;
 
 /// Removes the sandboxes (and with them the containers), logs and files of a pod that is deleted. Idempotent.
 ///
@@ -73,6 +74,43 @@ pub fn dead_sandboxes(sandboxes: &[cri::PodSandbox], containers: &[cri::Containe
     }
     let dead = sandboxes.iter().filter(|s| s.state == i32::from(cri::PodSandboxState::SandboxNotready));
     dead.filter(|s| !occupied.contains(s.id.as_str()) && newest.get(uid(s).as_str()) != Some(&s.created_at)).map(|s| s.id.clone()).collect()
+}
+
+/// One round: dead containers and sandboxes, and what pods left that are not `known` (neither wanted nor in the runtime).
+pub async fn round(kubelet: &Kubelet, known: &BTreeSet<String>) {
+    if let Err(error) = containers(kubelet).await {
+        tracing::warn!(error = format!("{error:#}"), "dead containers could not be collected");
+    }
+    if let Err(error) = leftovers(kubelet, known).await {
+        tracing::warn!(error = format!("{error:#}"), "what old pods left could not be removed");
+    }
+}
+
+/// Directories, volumes, logs and cgroups of pods that nobody knows any more, such as of those deleted while the kubelet was away.
+async fn leftovers(kubelet: &Kubelet, known: &BTreeSet<String>) -> anyhow::Result<()> {
+    for uid in entries(&kubelet.flags.root_dir.join("pods"))?.into_iter().filter(|u| !known.contains(u)) {
+        tracing::info!(uid, "removing the volumes and files of a pod that is gone");
+        volumes::unmount(&kubelet.volumes, &uid).await?;
+        remove_dir(&kubelet.pod_dir(&uid))?;
+    }
+    for uid in kubelet.cgroups.pods()?.into_iter().filter(|u| !known.contains(u)) {
+        kubelet.cgroups.remove(&uid)?;
+    }
+    let logs = &kubelet.flags.pod_logs_dir;
+    // `<namespace>_<name>_<uid>`: none of them may hold an underscore.
+    for dir in entries(logs)?.into_iter().filter(|d| d.rsplit_once('_').is_some_and(|(_, uid)| !known.contains(uid))) {
+        remove_dir(&logs.join(dir))?;
+    }
+    Ok(())
+}
+
+/// The names in a directory, none when it is not there.
+fn entries(dir: &Path) -> anyhow::Result<Vec<String>> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => Ok(entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![]),
+        Err(error) => Err(error).with_context(|| format!("reading {}", dir.display())),
+    }
 }
 
 /// One round over containers and sandboxes of pods that exist.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use daemon::clock::Clock;
@@ -70,6 +71,8 @@ pub struct Kubelet {
     pub node_bell: Notify,
     /// What the node is short of.
     pub pressure: ArcSwap<Pressure>,
+    /// Whether the runtime tells when a container ends.
+    pub hears_exits: Arc<AtomicBool>,
     /// Cancelled when the kubelet stops.
     pub shutdown: CancellationToken,
     /// Statuses on their way to the apiserver.

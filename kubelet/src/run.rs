@@ -28,13 +28,14 @@ use crate::pods::Pods;
 use crate::probes::{Prober, Results};
 use crate::runtime::Runtime;
 use crate::runtime::containerd::Containerd;
+use crate::runtime::exits;
 use crate::security::Profiles;
 use crate::server::{self, Server};
 use crate::spec::NodeSettings;
 use crate::statuses::Statuses;
 use crate::volumes::watched::Watched;
 use crate::volumes::{self, VolumeHost};
-use crate::{dns, events, node, resources, source, statuses};
+use crate::{dns, events, eviction, images, log_rotation, manifests, node, resources, source, statuses};
 
 /// Runs a kubelet until `context.shutdown`. Containers are left running.
 ///
@@ -59,8 +60,20 @@ pub async fn run(flags: Flags, context: daemon::Context) -> anyhow::Result<()> {
     tasks.spawn(node::run(kubelet.clone(), shutdown.clone()));
     tasks.spawn(node::lease::run(kubelet.clone(), shutdown.clone()));
     let (sender, receiver) = mpsc::channel(agent::QUEUE);
-    tasks.spawn(source::follow(kubelet.client.clone(), kubelet.node_name.clone(), sender.clone(), shutdown.clone()));
-    tasks.spawn(Agent::new(kubelet.clone(), [Source::Api]).run(receiver, shutdown.clone()));
+    let statuses = kubelet.statuses.clone();
+    tasks.spawn(source::follow(kubelet.client.clone(), kubelet.node_name.clone(), statuses, sender.clone(), shutdown.clone()));
+    let flags = &kubelet.flags;
+    let mut sources = vec![Source::Api];
+    if let Some(dir) = flags.pod_manifest_path.clone() {
+        sources.push(Source::File);
+        tasks.spawn(manifests::follow(dir, kubelet.node_name.clone(), flags.file_check_frequency, sender.clone(), shutdown.clone()));
+    }
+    let hears = kubelet.hears_exits.clone();
+    tasks.spawn(exits::follow(flags.container_runtime_endpoint.clone(), sender.clone(), hears, shutdown.clone()));
+    tasks.spawn(eviction::watch::run(kubelet.clone(), sender, shutdown.clone()));
+    tasks.spawn(images::gc::run(kubelet.clone(), shutdown.clone()));
+    tasks.spawn(log_rotation::run(kubelet.clone(), shutdown.clone()));
+    tasks.spawn(Agent::new(kubelet.clone(), sources).run(receiver, shutdown.clone()));
     serve(&kubelet, &context, &mut tasks).await?;
     tracing::info!(node = kubelet.node_name, "kubelet started");
     while let Some(ended) = tasks.join_next().await {
@@ -133,6 +146,7 @@ fn assemble(
         node: ArcSwap::from_pointee(node),
         node_bell: Notify::new(),
         pressure: ArcSwap::default(),
+        hears_exits: Arc::default(),
         shutdown: context.shutdown.clone(),
         statuses: Arc::new(Statuses::default()),
         sandbox_slots: Semaphore::new(SANDBOXES_AT_ONCE),

@@ -1,6 +1,7 @@
 //! Where pods come from: the apiserver's, bound to this node.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,13 +12,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Event, Source};
-
-/// The annotation by which a mirror pod is known.
-pub const MIRROR: &str = "kubernetes.io/config.mirror";
+use crate::mirrors::is_mirror;
+use crate::statuses::Statuses;
 
 /// Follows the pods that are bound to `node`, until `shutdown`. A watch that breaks is taken up again; meanwhile nothing is said, so
 /// pods go on as they were.
-pub async fn follow(client: Client, node: String, events: mpsc::Sender<Event>, shutdown: CancellationToken) {
+pub async fn follow(client: Client, node: String, statuses: Arc<Statuses>, events: mpsc::Sender<Event>, shutdown: CancellationToken) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let stream = watcher(Api::<Pod>::all(client), config).default_backoff();
     futures::pin_mut!(stream);
@@ -38,16 +38,21 @@ pub async fn follow(client: Client, node: String, events: mpsc::Sender<Event>, s
                 continue;
             }
             Some(Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod))) => {
-                let Some(pod) = ours(pod) else { continue };
+                if is_mirror(&pod) {
+                    statuses.mirror_seen(&pod);
+                    continue;
+                }
+                let pod = slim(pod);
                 if let (Some(listed), Some(uid)) = (listed.as_mut(), pod.metadata.uid.clone()) {
                     listed.insert(uid);
                 }
                 Event::Applied(Source::Api, Box::new(pod))
             }
-            Some(Ok(watcher::Event::Delete(pod))) => match ours(pod) {
-                Some(pod) => Event::Gone(Source::Api, Box::new(pod)),
-                None => continue,
-            },
+            Some(Ok(watcher::Event::Delete(pod))) if is_mirror(&pod) => {
+                statuses.mirror_gone(&pod);
+                continue;
+            }
+            Some(Ok(watcher::Event::Delete(pod))) => Event::Gone(Source::Api, Box::new(slim(pod))),
             Some(Ok(watcher::Event::InitDone)) => Event::Synced(Source::Api, listed.take().unwrap_or_default()),
         };
         if events.send(event).await.is_err() {
@@ -56,11 +61,8 @@ pub async fn follow(client: Client, node: String, events: mpsc::Sender<Event>, s
     }
 }
 
-/// The pod without what nobody here reads; nothing for the image of a static pod.
-fn ours(mut pod: Pod) -> Option<Pod> {
-    if pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(MIRROR)) {
-        return None;
-    }
+/// The pod without what nobody here reads.
+fn slim(mut pod: Pod) -> Pod {
     pod.metadata.managed_fields = None;
-    Some(pod)
+    pod
 }

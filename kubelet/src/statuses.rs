@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::mirrors::{Mirrors, is_static};
 use crate::pod::condition::OWNED;
 use crate::pod::identity;
 
@@ -39,6 +40,9 @@ struct Entry {
 #[derive(Default)]
 pub struct Statuses {
     entries: Mutex<HashMap<String, Entry>>,
+    mirrors: Mirrors,
+    /// The uid of this Node, which owns mirrors.
+    pub node_uid: Mutex<Option<String>>,
     bell: Notify,
 }
 
@@ -69,6 +73,29 @@ impl Statuses {
         if let Some(entry) = self.entries.lock().get_mut(uid) {
             entry.stored = Arc::new(pod.status.clone().unwrap_or_default());
         }
+    }
+
+    /// Takes note of the mirror of a static pod.
+    pub fn mirror_seen(&self, mirror: &Pod) {
+        self.mirrors.seen(mirror);
+        if mirror.metadata.deletion_timestamp.is_some() {
+            self.send_mirror_again(mirror);
+        }
+    }
+
+    /// The mirror of a static pod was deleted: it comes back.
+    pub fn mirror_gone(&self, mirror: &Pod) {
+        self.mirrors.gone(mirror);
+        self.send_mirror_again(mirror);
+    }
+
+    fn send_mirror_again(&self, mirror: &Pod) {
+        let name = |p: &Pod| (p.metadata.namespace.clone(), p.metadata.name.clone());
+        for entry in self.entries.lock().values_mut().filter(|e| is_static(&e.pod) && name(&e.pod) == name(mirror) && !e.delete) {
+            entry.stored = Arc::default();
+            entry.dirty = true;
+        }
+        self.bell.notify_one();
     }
 
     /// Forgets a pod that is gone.
@@ -114,7 +141,7 @@ pub async fn run(statuses: Arc<Statuses>, client: Client, shutdown: Cancellation
 /// Sends one status; whether it is done with.
 async fn send(statuses: &Statuses, client: &Client, entry: Entry) -> bool {
     let (namespace, name, uid) = identity(&entry.pod);
-    match tokio::time::timeout(TIMEOUT, write(client, &entry)).await {
+    match tokio::time::timeout(TIMEOUT, write(statuses, client, &entry)).await {
         Ok(Ok(Some(stored))) => {
             if let Some(now) = statuses.entries.lock().get_mut(uid) {
                 now.stored = Arc::new(stored.status.unwrap_or_default());
@@ -133,8 +160,17 @@ async fn send(statuses: &Statuses, client: &Client, entry: Entry) -> bool {
     }
 }
 
-async fn write(client: &Client, entry: &Entry) -> Result<Option<Pod>, kube::Error> {
+async fn write(statuses: &Statuses, client: &Client, entry: &Entry) -> Result<Option<Pod>, kube::Error> {
     let (namespace, name, uid) = identity(&entry.pod);
+    if is_static(&entry.pod) && entry.delete {
+        return statuses.mirrors.remove(client, &entry.pod).await.map(|()| None);
+    }
+    let uid = if is_static(&entry.pod) {
+        let node = statuses.node_uid.lock().clone();
+        &statuses.mirrors.ensure(client, &entry.pod, node).await?
+    } else {
+        uid
+    };
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut stored = None;
     if let Some(patch) = patch(uid, &entry.stored, &entry.status) {

@@ -271,6 +271,10 @@ impl Worker {
                     return None;
                 }
                 PodAction::CreateSandbox { attempt } => {
+                    if attempt > 0 && self.sandbox_failure.is_none() {
+                        let words = "Pod sandbox changed, it will be killed and re-created.";
+                        self.kubelet.events.pod(pod, None, Kind::Normal, "SandboxChanged", words);
+                    }
                     self.sandbox_failure = execute::create_sandbox(&self.kubelet, pod, attempt).await.err();
                     return None;
                 }

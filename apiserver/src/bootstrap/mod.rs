@@ -82,7 +82,7 @@ pub(crate) fn call(server: &Arc<Server>, object: &Value) -> Result<Call, Status>
 
 /// The options of the server's own writes.
 pub(crate) fn options() -> WriteOptions {
-    WriteOptions { dry_run: false, manager: "apiserver".to_owned(), validation: Validation::Strict, force: None, applied: false }
+    WriteOptions { dry_run: false, manager: "apiserver".to_owned(), validation: Validation::Strict, force: None, apply: false }
 }
 
 /// Creates an object unless it is there; gives what is there.

@@ -51,17 +51,6 @@ pub fn tree(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
     }
 }
 
-/// Decodes the configuration of an apply: YAML, of which JSON is a part.
-///
-/// # Errors
-/// 400 for what cannot be parsed.
-pub fn configuration(body: &Bytes) -> Result<Value, Status> {
-    match body.iter().find(|b| !b.is_ascii_whitespace()) {
-        Some(b'{') => api::json::parse_strict(body).map(|(value, _)| value).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}"))),
-        _ => yaml(body),
-    }
-}
-
 fn yaml(body: &Bytes) -> Result<Value, Status> {
     let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("error converting YAML to JSON: yaml: invalid UTF-8"))?;
     serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error converting YAML to JSON: yaml: {e}")))

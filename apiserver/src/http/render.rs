@@ -206,27 +206,33 @@ impl Renderer {
     #[must_use]
     pub fn event(&self, event: &Value) -> Bytes {
         if self.media.format == Format::Protobuf
-            && let Some(object) = protobuf::encode(&event["object"])
+            && let (Some(kind), Some(object)) = (event["type"].as_str(), protobuf::encode(&event["object"]))
         {
-            return protobuf::watch_event(event["type"].as_str().unwrap_or_default(), &object).into();
+            return protobuf::watch_event(kind, &object).into();
         }
         format!("{event}\n").into()
     }
 
-    /// A whole list as protobuf, one item after another.
+    /// A whole list in a format that is not written item by item.
     ///
     /// # Errors
-    /// An object that cannot be converted.
-    pub fn protobuf_list(&self, meta: &ListMeta, items: impl Iterator<Item = Bytes>) -> Result<Bytes, Status> {
-        let frame = self.list_frame(meta, false);
-        let text = |key: &str| frame[key].as_str().unwrap_or_default();
-        let message = match self.media.view {
-            View::Object => Schema::builtin().kind_of(&self.row.group, &self.row.version, &self.row.kind),
-            _ => Schema::builtin().kind_of("meta.k8s.io", "v1", "PartialObjectMetadata"),
+    /// An object that cannot be converted or expressed.
+    pub fn list<'a>(&self, meta: &ListMeta, items: impl Iterator<Item = &'a [u8]>) -> Result<Bytes, Status> {
+        let mut frame = self.list_frame(meta, true);
+        let items = items.map(|i| self.item(i)).collect::<Result<Vec<_>, _>>()?;
+        if self.media.format != Format::Protobuf {
+            frame[if self.media.view == View::Table { "rows" } else { "items" }] = items.into();
+            return self.bytes(&frame);
+        }
+        let text = |v: &Value, f: &str| v[f].as_str().unwrap_or("").to_owned();
+        let (api_version, kind) = (text(&frame, "apiVersion"), text(&frame, "kind"));
+        let node = |item: &Value| {
+            let (version, kind) = (text(item, "apiVersion"), text(item, "kind"));
+            let (group, version) = api::object::split_api_version(&version);
+            Schema::builtin().kind_of(group, version, &kind)
         };
-        let message = message.ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"]))?;
-        let items = items.map(|wire| Ok(protobuf::encode_message(&self.item(&wire)?, message))).collect::<Result<Vec<_>, Status>>()?;
-        Ok(protobuf::encode_list(text("apiVersion"), text("kind"), &frame["metadata"], &items).into())
+        let encoded = items.iter().map(|i| node(i).map(|m| protobuf::encode_message(i, m)).ok_or_else(|| Status::internal("an item of no known kind")));
+        Ok(protobuf::encode_list(&api_version, &kind, &frame["metadata"], &encoded.collect::<Result<Vec<_>, _>>()?).into())
     }
 
     fn row_of(&self, object: &Value) -> Value {
@@ -248,9 +254,7 @@ pub fn bytes(tree: &Value, format: Format) -> Result<Bytes, Status> {
     match format {
         Format::Json => serde_json::to_vec(tree).map(Bytes::from).map_err(Status::internal),
         Format::Yaml => serde_saphyr::to_string(tree).map(Bytes::from).map_err(Status::internal),
-        Format::Protobuf => protobuf::encode(tree)
-            .map(Bytes::from)
-            .ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"])),
+        Format::Protobuf => protobuf::encode(tree).map(Bytes::from).ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"])),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use api::schema::Schema;
 use api::status::Status;
 use axum::Router;
 use axum::body::Body;
@@ -114,7 +113,8 @@ async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, quer
         return Err(Status::no_such_resource());
     }
     let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok());
-    let media = negotiate::accept(accept, Schema::builtin().kind_of(&row.group, &row.version, &row.kind).is_some());
+    let known = api::schema::Schema::builtin().kind_of(&row.group, &row.version, &row.kind).is_some();
+    let media = negotiate::accept(accept, known);
     let (parts, body) = request.into_parts();
     let (now, headers) = (server.clock.now(), parts.headers.clone());
     let custom = match row.subresource(&info.subresource) {
@@ -174,10 +174,10 @@ async fn dispatch(mut call: Call, body: Body) -> Result<Response, Status> {
             let options = WriteOptions::parse(&call)?;
             let content_type = call.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
             let body = decode::read(&call.headers, body).await?;
-            let kind = patch::Kind::of(&content_type).ok_or_else(|| Status::unsupported_media_type(&patch::ACCEPTED))?;
-            if kind == patch::Kind::Apply {
+            if content_type.starts_with("application/apply-patch+yaml") {
                 patch::apply(&call, part, &body, &options).await?
             } else {
+                let kind = patch::Kind::of(&content_type).ok_or_else(|| Status::unsupported_media_type(&patch::ACCEPTED))?;
                 patch::patch(&call, part, kind, &body, &options).await?
             }
         }

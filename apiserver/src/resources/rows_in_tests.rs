@@ -88,6 +88,7 @@ pub fn cells(row: Resource, text: &str) -> String {
     let now: Timestamp = NOW.parse().expect("a time");
     let cell = |cell: &Cell| match cell {
         Cell::Pointer(p) => object.pointer(p).cloned().unwrap_or_default(),
+        Cell::PointerOrZero(p) => super::cells::int(&object, p).into(),
         Cell::Compute(f) => f(&object, now),
         Cell::Age(p) => super::cells::since(&object, p, now).unwrap_or_else(|| "<unknown>".to_owned()).into(),
         Cell::JsonPath(p) => format!("jsonpath {p}").into(),

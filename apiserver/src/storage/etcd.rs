@@ -194,7 +194,8 @@ impl Etcd {
         if tls.is_none() && servers.iter().any(|s| s.scheme_str() == Some("https")) {
             bail!("--etcd-servers has an https URL: --etcd-cafile is needed");
         }
-        let endpoint = Endpoint::from(servers[0].clone())
+        // `dial` does TLS itself; tonic refuses an https URL for which it was given none.
+        let endpoint = Endpoint::from_static("http://etcd")
             .http2_keep_alive_interval(Duration::from_secs(5))
             .keep_alive_timeout(Duration::from_secs(3))
             .keep_alive_while_idle(true)

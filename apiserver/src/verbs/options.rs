@@ -27,8 +27,8 @@ pub struct WriteOptions {
     pub validation: Validation,
     /// Whether an apply takes fields from other managers.
     pub force: Option<bool>,
-    /// The object comes from an apply, which has said who owns what.
-    pub applied: bool,
+    /// Whether it is an apply, which settles ownership of fields by itself.
+    pub apply: bool,
 }
 
 /// The most characters of a manager's name.
@@ -66,7 +66,7 @@ impl WriteOptions {
             return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
         }
         let force = call.query.get("force").map(|_| call.query.flag("force"));
-        Ok(Self { dry_run: !dry_run.is_empty(), manager, validation, force, applied: false })
+        Ok(Self { dry_run: !dry_run.is_empty(), manager, validation, force, apply: false })
     }
 }
 

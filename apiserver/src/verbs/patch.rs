@@ -1,17 +1,14 @@
 //! PATCH: an update whose new object is worked out from the old one. Apply is a patch with another merge.
 
-use api::field::{Errors, Path};
-use api::schema::{check, go};
 use api::status::Status;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::options::{Validation, WriteOptions};
+use super::options::WriteOptions;
 use super::projection::{self, Part};
 use super::update::{Absent, update};
-use super::{Body, Call, Reply, ownership};
+use super::{Body, Call, Reply};
 use crate::apply;
-use crate::http::decode;
 use crate::resource::Subresource;
 
 /// The kinds of patches, by their media types.
@@ -23,8 +20,6 @@ pub enum Kind {
     Merge,
     /// Kubernetes' own merge, which knows lists of maps.
     Strategic,
-    /// Server-side apply.
-    Apply,
 }
 
 /// The media types in the words of a 415.
@@ -43,10 +38,35 @@ impl Kind {
             "application/json-patch+json" => Some(Self::Json),
             "application/merge-patch+json" => Some(Self::Merge),
             "application/strategic-merge-patch+json" => Some(Self::Strategic),
-            "application/apply-patch+yaml" => Some(Self::Apply),
             _ => None,
         }
     }
+}
+
+/// Applies a configuration to the object of the call, or a part of it; creates it when it is not there (KEP-555).
+///
+/// # Errors
+/// A configuration that cannot be parsed, fields that others own, and what an update may find.
+pub async fn apply(call: &Call, part: Part<'_>, body: &Bytes, options: &WriteOptions) -> Result<Reply, Status> {
+    let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
+    if call.query.get("fieldManager").is_none_or(str::is_empty) {
+        let mut errors = api::field::Errors::new();
+        errors.required(&api::field::Path::new("fieldManager"), "is required for apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("error decoding YAML: invalid UTF-8"))?;
+    let applied: Value = serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let mut warnings = vec![];
+    let applied = call.check_fields(applied, options, &mut warnings)?;
+    let options = WriteOptions { apply: true, ..options.clone() };
+    let api_version = call.row.api_version();
+    let compute = |old: Option<&Value>| -> Result<Value, Status> {
+        let live = old.map(|o| call.from_stored(o.clone())).transpose()?;
+        let how = super::ownership::options(call, &part, &options, &api_version);
+        apply::server_side::apply(live.as_ref(), &applied, &how, node).map_err(Status::from)
+    };
+    let absent = if part.name().is_empty() { Absent::Create } else { Absent::NotFound };
+    update(call, part, absent, &options, warnings, &compute).await
 }
 
 /// Patches the object of the call, or a part of it.
@@ -54,14 +74,11 @@ impl Kind {
 /// # Errors
 /// A patch that cannot be parsed or applied, and what an update may find.
 pub async fn patch(call: &Call, part: Part<'_>, kind: Kind, body: &Bytes, options: &WriteOptions) -> Result<Reply, Status> {
-    if options.force.is_some() {
-        return Err(wrong_option(|errors, at| errors.forbidden(&at, "may not be specified for non-apply patch"), "force"));
-    }
-    let (patch, duplicates) = api::json::parse_strict(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let patch: Value = serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     let merge = |old: &Value| -> Result<Value, Status> {
         match kind {
             Kind::Json => apply::json_patch::apply(old, &patch),
-            Kind::Merge | Kind::Apply => apply::merge_patch::apply(old, &patch),
+            Kind::Merge => apply::merge_patch::apply(old, &patch),
             Kind::Strategic => {
                 // Without a schema nobody knows how lists merge.
                 let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
@@ -78,62 +95,14 @@ pub async fn patch(call: &Call, part: Part<'_>, kind: Kind, body: &Bytes, option
     let compute = |old: Option<&Value>| -> Result<Value, Status> {
         let old = old.ok_or_else(|| call.not_found())?;
         let new = merge(&call.from_stored(old.clone())?)?;
-        let Some(node) = call.schema() else { return Ok(new) };
-        let shown = if kind == Kind::Strategic { go::show(&patch) } else { new.to_string() };
-        let mut decoded = check::conform(new, node).map_err(|e| invalid_patch(&shown, &e))?;
-        decoded.strict.splice(0..0, duplicates.iter().cloned());
-        match (options.validation, decoded.strict_error()) {
-            (Validation::Strict, Some(error)) => return Err(invalid_patch(&shown, &error)),
-            (Validation::Warn, _) => *warnings.lock() = decoded.strict,
-            _ => {}
-        }
-        Ok(decoded.value)
+        let mut found = vec![];
+        let new = call.check_fields(new, options, &mut found)?;
+        *warnings.lock() = found;
+        Ok(new)
     };
     let mut reply = update(call, part, Absent::NotFound, options, vec![], &compute).await?;
     reply.warnings.append(&mut warnings.lock());
     Ok(reply)
-}
-
-/// Applies a configuration to the object of the call, or to a part of it; where there is no object it is created.
-///
-/// # Errors
-/// A configuration that cannot be parsed, conflicts with other managers, and what an update or a create may find.
-pub async fn apply(call: &Call, part: Part<'_>, body: &Bytes, options: &WriteOptions) -> Result<Reply, Status> {
-    if call.query.get("fieldManager").is_none_or(str::is_empty) {
-        return Err(wrong_option(|errors, at| errors.required(&at, "is required for apply patch"), "fieldManager"));
-    }
-    let patch = decode::configuration(body)?;
-    if let Part::Sub(Subresource::Scale { spec, status, selector }) = part {
-        let through = |old: &Value| {
-            let scale = projection::scale(old, spec, status, selector.as_deref())?;
-            apply::merge_patch::apply(&scale, &patch).map_err(Status::from)
-        };
-        return scale(call, part, options, spec, &through).await;
-    }
-    let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
-    let options = &WriteOptions { applied: true, ..options.clone() };
-    let version = call.row.api_version();
-    let how = ownership::apply_options(call, &part, options, &version);
-    let compute = |old: Option<&Value>| -> Result<Value, Status> {
-        let live = old.map(|old| call.from_stored(old.clone())).transpose()?;
-        let new = apply::server_side::apply(live.as_ref(), &patch, &how, node)?;
-        check::conform(new, node).map(|decoded| decoded.value).map_err(|e| call.unfit(&e))
-    };
-    let absent = if part.name().is_empty() { Absent::Create } else { Absent::NotFound };
-    update(call, part, absent, options, vec![], &compute).await
-}
-
-/// 422 for a patch after which the object is not of its kind; `shown` is what upstream shows of it.
-fn invalid_patch(shown: &str, error: &str) -> Status {
-    let mut errors = Errors::new();
-    errors.invalid(&Path::new("patch"), shown, error);
-    Status::invalid("", "", "", &errors)
-}
-
-fn wrong_option(what: impl FnOnce(&mut Errors, Path), option: &str) -> Status {
-    let mut errors = Errors::new();
-    what(&mut errors, Path::new(option));
-    Status::invalid("meta.k8s.io", "PatchOptions", "", &errors)
 }
 
 /// Changes the number of replicas by way of a Scale, which `submitted` works out from the object as it is.

@@ -4,6 +4,7 @@
 //! to 5 min, counted by pod and image.
 
 pub mod credentials;
+pub mod gc;
 pub mod reference;
 
 use std::collections::HashMap;

@@ -89,7 +89,10 @@ impl Machine {
             capacity,
             allocatable,
             machine_id: line("/etc/machine-id"),
-            system_uuid: line("/sys/class/dmi/id/product_uuid").to_lowercase(),
+            // Where there is no firmware to ask, the machine's id stands for it, as upstream does.
+            system_uuid: Some(line("/sys/class/dmi/id/product_uuid").to_lowercase())
+                .filter(|u| !u.is_empty())
+                .unwrap_or_else(|| line("/etc/machine-id")),
             boot_id: line("/proc/sys/kernel/random/boot_id"),
             kernel: line("/proc/sys/kernel/osrelease"),
             os_image,

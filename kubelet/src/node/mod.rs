@@ -55,6 +55,7 @@ impl Reporter {
             tracing::info!(node = kubelet.node_name, pod_cidr = cidr, "pod range set");
             self.pod_cidr.clone_from(cidr);
         }
+        *kubelet.statuses.node_uid.lock() = node.metadata.uid.clone();
         let now = kubelet.clock.now();
         let images = kubelet.runtime.list_images().await.unwrap_or_default();
         let new = status::status(&node, &kubelet.machine, &kubelet.pressure.load(), &ready, &images, now);

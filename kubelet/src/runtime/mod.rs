@@ -4,6 +4,7 @@
 //! [`fake::Fake`] keeps sandboxes and containers in memory for tests.
 
 pub mod containerd;
+pub mod exits;
 pub mod fake;
 
 use std::fmt;

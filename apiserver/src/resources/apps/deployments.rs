@@ -4,7 +4,7 @@ use api::field::{Errors, Path};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::resource::{Column, Cx, Resource, Rules};
+use crate::resource::{Column, Cx, Generation, Resource, Rules};
 use crate::resources::bounds::{at_most_100_percent, int_or_percent, is_zero, not_negative};
 use crate::resources::cells::int;
 use crate::resources::{label_selector, pod_template};
@@ -15,19 +15,20 @@ pub fn row() -> Resource {
     let mut columns = vec![
         Column::name(),
         Column::compute("Ready", |o, _| format!("{}/{}", int(o, "/status/readyReplicas"), int(o, "/spec/replicas")).into()),
-        Column::number("Up-to-date", |o, _| int(o, "/status/updatedReplicas").into()),
-        Column::number("Available", |o, _| int(o, "/status/availableReplicas").into()),
+        Column::integer_or_zero("Up-to-date", "/status/updatedReplicas"),
+        Column::integer_or_zero("Available", "/status/availableReplicas"),
         Column::age(),
     ];
     columns.extend(pod_template::wide_columns());
-    Resource::namespaced("apps", "v1", "Deployment", "deployments")
+    let mut row = Resource::namespaced("apps", "v1", "Deployment", "deployments")
         .short(&["deploy"])
         .in_all()
         .status()
         .scale("/spec/replicas", "/status/replicas", "/spec/selector")
         .columns(columns)
-        .generation()
-        .rules::<Deployment>(DeploymentRules)
+        .rules::<Deployment>(DeploymentRules);
+    row.generation = Generation::SpecOrAnnotations;
+    row
 }
 
 struct DeploymentRules;

@@ -5,7 +5,6 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 
 use crate::resource::{Column, Cx, Resource, Rules};
 use crate::resources::bounds::not_negative;
-use crate::resources::cells::int;
 use crate::resources::{label_selector, pod_template};
 
 /// The row.
@@ -15,7 +14,7 @@ pub fn row() -> Resource {
         Column::name(),
         Column::integer("Desired", "/spec/replicas"),
         Column::integer("Current", "/status/replicas"),
-        Column::number("Ready", |o, _| int(o, "/status/readyReplicas").into()),
+        Column::integer_or_zero("Ready", "/status/readyReplicas"),
         Column::age(),
     ];
     columns.extend(pod_template::wide_columns());
