@@ -1,4 +1,5 @@
 //! Questions and answers on real sockets: UDP, TCP, truncation, forwarding, bad input.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests, too, say by panicking what is wrong")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};

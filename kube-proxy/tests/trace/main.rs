@@ -1,4 +1,5 @@
 //! Packets traced through the table as a value: a few by name, and many at random against a router that knows no tables.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests, too, say by panicking what is wrong")]
 
 mod router;
 mod tracer;
