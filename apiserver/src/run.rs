@@ -48,7 +48,13 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
     let tokens = Tokens::load(&flags.service_account_issuer, &flags.service_account_signing_key_file, &flags.service_account_key_file)?;
     let config = config(&flags, listener.local_addr()?.port())?;
     let hub = Hub::new(etcd.clone(), Arc::new(Plain));
-    let rows = resources::builtin();
+    let mut rows = resources::builtin();
+    let ipnet::IpNet::V4(services) = config.service_range else {
+        anyhow::bail!("--service-cluster-ip-range {}: a range of IPv4 addresses is needed", config.service_range);
+    };
+    for row in rows.iter_mut().filter(|r| r.group.is_empty() && r.plural == "services") {
+        row.reserve = Some(crate::allocate::for_services(services, config.node_ports.0..=config.node_ports.1));
+    }
     let openapi = OpenApi::new(rows.iter().filter_map(document).collect());
     let server = Arc::new(Server {
         catalog: ArcSwap::from_pointee(Catalog::new(rows, &hub)),
