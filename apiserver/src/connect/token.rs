@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::auth::tokens::{Bound, Reference};
-use crate::http::negotiate::Format;
 use crate::http::{decode, render, respond};
 use crate::verbs::{Call, metadata};
 
@@ -68,7 +67,7 @@ pub fn request(call: Call, request: Request) -> BoxFuture<'static, Result<Respon
         Ok(respond::with_type(
             201,
             format.content_type(),
-            render::bytes(&review, if format == Format::Protobuf { Format::Json } else { format })?,
+            render::bytes(&review, format)?,
         ))
     })
 }

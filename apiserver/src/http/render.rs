@@ -271,6 +271,7 @@ fn definitions(columns: &[Column]) -> Value {
 fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
     match &column.cell {
         Cell::Pointer(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| "".into()),
+        Cell::PointerOrZero(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| 0.into()),
         Cell::Compute(f) => f(object, now),
         Cell::Age(pointer) => age(object.pointer(pointer).and_then(Value::as_str), now).into(),
         Cell::JsonPath(_) => Value::Null,

@@ -5,6 +5,7 @@ pub mod authentication;
 pub mod authorization;
 pub mod bounds;
 pub mod cells;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -16,7 +17,7 @@ pub mod pod_template;
 pub mod quantities;
 pub mod rbac;
 #[cfg(test)]
-mod rows_in_tests;
+pub(crate) mod rows_in_tests;
 
 use crate::resource::Resource;
 
@@ -39,6 +40,7 @@ pub fn builtin() -> Vec<Resource> {
         apps::deployments::row(),
         apps::replicasets::row(),
         events::events::row(),
+        certificates::certificatesigningrequests::row(),
         authentication::selfsubjectreviews::row(),
         authentication::tokenreviews::row(),
         authorization::localsubjectaccessreviews::row(),

@@ -53,7 +53,8 @@ pub fn count_generation(new: &mut Value, old: &Value, row: &Resource) {
             .collect()
     };
     let generation = old.meta().and_then(|m| m.get("generation")).and_then(Value::as_i64).unwrap_or(0);
-    let changed = content(new) != content(old);
+    let annotated = row.generation == Generation::SpecOrAnnotations && new.annotations() != old.annotations();
+    let changed = annotated || content(new) != content(old);
     new.set_meta("generation", (generation + i64::from(changed)).into());
 }
 
