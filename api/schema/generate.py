@@ -14,7 +14,8 @@ TYPE    s string, b boolean, i32, i64, f64, bytes, ios IntOrString, q Quantity, 
         schemaOr{Array,Bool,Strings}, NUMBER.Name, []TYPE, {}TYPE (map from string)
 TAG     the wire tag; 2.5 = tag 5 inside the message at tag 2, whose fields JSON shows inline; - = not on the wire
 marker  r required; la/ls list atomic/set; lm=KEY,.. list map; ma/mg map atomic/granular; pk=KEY patch merge key;
-        ps=STRATEGY,.. patch strategy; w the list is wrapped in a message on the wire; d=JSON default
+        ps=STRATEGY,.. patch strategy; w the list is wrapped in a message on the wire; d=JSON default;
+        z zero on the wire means that it is not set (optional strings are so unless marked p)
 
 usage: generate.py [--check] [--cache DIR]
   --check   compare with the file in place of writing it (exit 1 when it differs)
@@ -52,6 +53,23 @@ SCALARS = {
 }
 # +default=ref(NAME) in the sources: the value of the constant.
 CONSTANTS = {"AzureDataDiskCachingReadWrite": '"ReadWrite"', "AzureSharedBlobDisk": '"Shared"'}
+# Optional numbers and booleans whose Go fields are no pointers and always travel, so that zero says nothing. In no package: written down
+# from the API's documentation. `name` for every message, `Message.name` for one.
+PLAIN = set("""
+authenticated chapAuthDiscovery chapAuthSession clusterScope denied deprecated exclusiveMaximum exclusiveMinimum globalDefault hostIPC
+hostNetwork hostPID insecureSkipTLSVerify nullable paused preserveUnknownFields publishNotReadyAddresses readOnly sslEnabled stdin
+stdinOnce tty uniqueItems unschedulable x-kubernetes-embedded-resource x-kubernetes-int-or-string
+active availableReplicas code Event.count EventSeries.count StatefulSetStatus.currentReplicas HorizontalPodAutoscalerStatus.currentReplicas
+deprecatedCount failed failureThreshold fullyLabeledReplicas handSize healthCheckNodePort hostPort initialDelaySeconds matchingPrecedence
+minReadySeconds nodePort number numberAvailable numberUnavailable AWSElasticBlockStoreVolumeSource.partition
+GCEPersistentDiskVolumeSource.partition periodSeconds CustomResourceColumnDefinition.priority queueLengthLimit queues readyReplicas
+DeploymentStatus.replicas retryAfterSeconds signal start succeeded successThreshold Probe.timeoutSeconds unavailableReplicas
+updatedNumberScheduled updatedReplicas generation observedGeneration sizeBytes ExactDeviceRequest.count DeviceSubRequest.count
+ServicePort.targetPort
+""".split())
+NOT_PLAIN = {"CSIVolumeSource.readOnly", "AzureDiskVolumeSource.readOnly"}
+# Strings whose Go fields are pointers, and for which "" is not the same as nothing.
+POINTERS = {"PersistentVolumeClaimSpec.storageClassName", "PersistentVolumeClaimSpec.volumeAttributesClassName", "EndpointPort.name"}
 # More kinds of one message than are worth writing down: every group and version has them.
 EVERYWHERE = {META + "DeleteOptions", META + "WatchEvent"}
 
@@ -261,6 +279,11 @@ def generate(defs, protobuf):
                 row.append("ps=" + s["x-kubernetes-patch-strategy"])
             if wrapped:
                 row.append("w")
+            at = f"{name.rsplit('.', 1)[1]}.{prop}"
+            if path and "r" not in row and (prop in PLAIN or at in PLAIN) and at not in NOT_PLAIN and row[1] in ("b", "i32", "i64", "ios"):
+                row.append("z")
+            if at in POINTERS and row[1] == "s" and "r" not in row:
+                row.append("p")
             if default is not None:
                 row.append("d=" + default)
             lines.append(" ".join(row))

@@ -113,6 +113,8 @@ impl Subresource {
 pub enum Cell {
     /// The value at a JSON pointer.
     Pointer(Str),
+    /// The integer at a JSON pointer, 0 when there is none: the table says so where the object leaves it out.
+    PointerOrZero(Str),
     /// Computed from the object at a time.
     Compute(fn(&Value, Timestamp) -> Value),
     /// The time since the timestamp at a JSON pointer.
@@ -163,6 +165,11 @@ impl Column {
     pub fn integer(name: &'static str, pointer: &'static str) -> Self {
         Self::new(name, "integer", Cell::Pointer(pointer.into()))
     }
+    /// An integer at a pointer, shown as 0 when it is not there.
+    #[must_use]
+    pub fn integer_or_zero(name: &'static str, pointer: &'static str) -> Self {
+        Self::new(name, "integer", Cell::PointerOrZero(pointer.into()))
+    }
     /// Text computed from the object.
     #[must_use]
     pub fn compute(name: &'static str, f: fn(&Value, Timestamp) -> Value) -> Self {
@@ -176,7 +183,7 @@ impl Column {
 }
 
 /// A field that field selectors may name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selectable {
     /// The name in selectors, such as `spec.nodeName`.
     pub field: Str,
@@ -193,9 +200,14 @@ pub enum Generation {
     None,
     /// With each change outside `metadata` and `status`.
     Spec,
+    /// With each of those, and with each change of annotations (Deployment).
+    SpecOrAnnotations,
 }
 
 /// How objects of this version relate to what is stored, when another version is stored.
+///
+/// Rules and columns are of the *stored* form: the engine converts a body before rules run, and converts back only what is shown. The row's
+/// selectable fields stand in the order of the stored row's, with pointers into the stored form, which is what the cache holds.
 #[derive(Clone)]
 pub struct Conversion {
     /// From this version's form to the stored one.
@@ -384,6 +396,12 @@ impl Resource {
         self.create_on_update = true;
         self
     }
+    /// An update must come with resourceVersion.
+    #[must_use]
+    pub fn conditional_update(mut self) -> Self {
+        self.unconditional_update = false;
+        self
+    }
     /// Only these verbs.
     #[must_use]
     pub fn only(mut self, verbs: &[Verb]) -> Self {
@@ -403,6 +421,12 @@ impl Resource {
         self.stored_as = (group.into(), plural.into());
         let (to_stored, from_stored) = (Arc::new(move |v| Ok(to(v))), Arc::new(move |v| Ok(from(v))));
         self.conversion = Some(Conversion { to_stored, from_stored });
+        self
+    }
+    /// The rules of the row that is stored.
+    #[must_use]
+    pub fn rules_of(mut self, stored: &Self) -> Self {
+        self.hooks = stored.hooks.clone();
         self
     }
     /// The kind's rules, written over its `k8s-openapi` type.
@@ -485,6 +509,8 @@ pub trait Rules<K>: Send + Sync + 'static {
     fn prepare_update(&self, new: &mut K, old: &K, cx: Cx<'_>) {}
     /// Checks an object on its own; on create and on update.
     fn validate(&self, obj: &K, errors: &mut Errors) {}
+    /// Checks what must hold on create alone.
+    fn validate_create(&self, obj: &K, errors: &mut Errors) {}
     /// Checks a change.
     fn validate_update(&self, new: &K, old: &K, errors: &mut Errors) {}
     /// Before `status` or another part is changed: puts back what that may not change beyond the part.
@@ -536,6 +562,7 @@ where
         self.rules.prepare_create(&mut k, cx);
         let mut errors = Errors::new();
         self.rules.validate(&k, &mut errors);
+        self.rules.validate_create(&k, &mut errors);
         Self::put(obj, &k)?;
         Ok(errors)
     }

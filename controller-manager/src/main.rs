@@ -1,2 +1,7 @@
 //! The `controller-manager` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daemon::run("controller-manager", 2, controller_manager::run)
+}

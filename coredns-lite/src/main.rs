@@ -1,2 +1,7 @@
 //! The `coredns-lite` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daemon::run("coredns-lite", 2, coredns_lite::run)
+}

@@ -46,7 +46,7 @@ impl Health {
                 Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
                 Err(why) => {
                     failed = true;
-                    tracing::warn!(check = name, error = why, "health check failed");
+                    tracing::debug!(check = name, error = why, "health check failed");
                     lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
                 }
             }

@@ -1,2 +1,7 @@
 //! The `kube-proxy` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daemon::run("kube-proxy", 2, kube_proxy::run)
+}

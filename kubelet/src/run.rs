@@ -57,7 +57,7 @@ pub async fn run(flags: Flags, context: daemon::Context) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(events::publish(reports, kubelet.client.clone(), kubelet.node_name.clone(), shutdown.clone()));
     tasks.spawn(statuses::run(kubelet.statuses.clone(), kubelet.client.clone(), shutdown.clone()));
-    tasks.spawn(volumes::refresh::keep_fresh(kubelet.volumes.clone(), kubelet.pods.clone(), watched.changes(), shutdown.clone()));
+    tasks.spawn(volumes::refresh::keep_fresh(kubelet.volumes.clone(), kubelet.pods.clone(), watched, shutdown.clone()));
     tasks.spawn(node::run(kubelet.clone(), shutdown.clone()));
     tasks.spawn(node::lease::run(kubelet.clone(), shutdown.clone()));
     let (sender, receiver) = mpsc::channel(agent::QUEUE);

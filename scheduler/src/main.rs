@@ -1,2 +1,7 @@
 //! The `scheduler` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daemon::run("scheduler", 2, scheduler::run)
+}

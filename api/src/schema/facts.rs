@@ -66,11 +66,14 @@ fn field(line: &'static str, ids: &HashMap<&str, u32>) -> Field {
         patch_strategy: PatchStrategy::default(),
         wire: wire(tags),
     };
+    let mut pointer = false;
     for marker in words {
         match marker.split_once('=') {
             None => match marker {
                 "r" => field.required = true,
                 "w" => field.wire.wrapped = true,
+                "z" => field.wire.zero_is_unset = true,
+                "p" => pointer = true,
                 "la" => set_list_type(&mut field.ty, ListType::Atomic),
                 "ls" => set_list_type(&mut field.ty, ListType::Set),
                 "ma" => field.ty.map_type = MapType::Atomic,
@@ -83,6 +86,9 @@ fn field(line: &'static str, ids: &HashMap<&str, u32>) -> Field {
             Some(("d", json)) => field.default = Some(Box::new(serde_json::from_str(json).expect("a default is JSON"))),
             Some(_) => panic!("{line}: what is {marker}?"),
         }
+    }
+    if matches!(field.ty.kind, Kind::String | Kind::Bytes) {
+        field.wire.zero_is_unset = !field.required && !pointer;
     }
     field
 }

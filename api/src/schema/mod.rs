@@ -136,6 +136,8 @@ pub struct Wire {
     pub tag: u16,
     /// Its list sits alone in a message of its own, at tag 1.
     pub wrapped: bool,
+    /// Zero, or an empty string, is how the wire says that it is not set.
+    pub zero_is_unset: bool,
 }
 
 /// `x-kubernetes-patch-strategy`.

@@ -25,6 +25,9 @@ pub enum PatchError {
     /// It says what cannot be merged; upstream has no code for these.
     #[error("{0}")]
     CannotMerge(String),
+    /// It would change what other managers own (server-side apply).
+    #[error(transparent)]
+    Conflicts(#[from] server_side::Conflicts),
 }
 
 impl From<PatchError> for Status {
@@ -39,6 +42,7 @@ impl From<PatchError> for Status {
                 status
             }
             PatchError::CannotMerge(message) => Self::new(500, "", message),
+            PatchError::Conflicts(conflicts) => conflicts.into(),
         }
     }
 }

@@ -106,7 +106,12 @@ mod tests {
             Ok((Format::Json, View::Table))
         );
         assert_eq!(got("application/vnd.kubernetes.protobuf,application/json"), Ok((Format::Protobuf, View::Object)));
-        assert_eq!(got("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"), Ok((Format::Protobuf, View::Metadata)));
+        assert_eq!(
+            got(
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+            ),
+            Ok((Format::Protobuf, View::Metadata))
+        );
         assert_eq!(got("application/json;q=0.5, application/yaml"), Ok((Format::Yaml, View::Object)));
         assert_eq!(got("*/*"), Ok((Format::Json, View::Object)));
         assert_eq!(got("text/html").map_err(|e| e.code), Err(406));

@@ -119,7 +119,10 @@ impl ListOptions {
         let (label_text, field_text) = (text("labelSelector"), text("fieldSelector"));
         let resource_version = match query.get("resourceVersion").unwrap_or("") {
             "" => None,
-            v => Some(v.parse().map_err(|_| Status::bad_request(format!("Invalid value: {v:?}: strconv.ParseUint: parsing {v:?}: invalid syntax")))?),
+            v => Some(
+                v.parse()
+                    .map_err(|_| Status::bad_request(format!("Invalid value: {v:?}: strconv.ParseUint: parsing {v:?}: invalid syntax")))?,
+            ),
         };
         let options = Self {
             labels: api::labels::Selector::parse(&label_text).map_err(Status::bad_request)?,
@@ -146,12 +149,18 @@ impl ListOptions {
         if watch {
             match (self.initial_events, matching) {
                 (Some(_), Some("NotOlderThan")) | (None, None) => {}
-                (Some(_), None) => errors.forbidden(&at("resourceVersionMatch"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"),
+                (Some(_), None) => {
+                    errors.forbidden(&at("resourceVersionMatch"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+                }
                 (Some(_), Some(_)) => {
-                    errors.forbidden(&at("resourceVersionMatch"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+                    errors
+                        .forbidden(&at("resourceVersionMatch"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
                     errors.not_supported(&at("resourceVersionMatch"), matching.unwrap_or(""), &["NotOlderThan"]);
                 }
-                (None, Some(_)) => errors.forbidden(&at("resourceVersionMatch"), "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"),
+                (None, Some(_)) => errors.forbidden(
+                    &at("resourceVersionMatch"),
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ),
             }
         } else {
             if self.initial_events.is_some() {

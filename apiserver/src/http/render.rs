@@ -3,6 +3,7 @@
 //! The usual case, a whole object as JSON in its stored version, passes bytes through untouched.
 
 use api::object::Meta as _;
+use api::schema::Schema;
 use api::status::Status;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::negotiate::{Format, Media, View};
 use crate::catalog::Served;
+use crate::protobuf;
 use crate::resource::{Cell, Column};
 
 /// What of the object goes into a table's row.
@@ -78,11 +80,7 @@ impl Renderer {
     }
 
     fn tree(&self, wire: &[u8]) -> Result<Value, Status> {
-        let tree = serde_json::from_slice(wire).map_err(|e| Status::internal(format!("an object in the storage is no JSON: {e}")))?;
-        match &self.row.conversion {
-            Some(conversion) => (conversion.from_stored)(tree),
-            None => Ok(tree),
-        }
+        serde_json::from_slice(wire).map_err(|e| Status::internal(format!("an object in the storage is no JSON: {e}")))
     }
 
     /// One object, given as its stored bytes, as a whole answer.
@@ -93,30 +91,44 @@ impl Renderer {
         if self.is_verbatim() {
             return Ok(wire.clone());
         }
-        let tree = self.tree(wire)?;
+        self.stored_tree(self.tree(wire)?)
+    }
+
+    /// One object, given in the stored form, as a whole answer.
+    ///
+    /// # Errors
+    /// An object that cannot be converted.
+    pub fn stored_tree(&self, tree: Value) -> Result<Bytes, Status> {
+        self.bytes(&self.whole(tree, true)?)
+    }
+
+    /// An object on its own in the view that was asked for: in a table of one row where that is a table.
+    fn whole(&self, tree: Value, columns: bool) -> Result<Value, Status> {
+        if self.media.view != View::Table {
+            return self.viewed(tree);
+        }
         let meta = ListMeta { resource_version: tree.resource_version().parse().unwrap_or(0), ..ListMeta::default() };
-        match self.media.view {
-            View::Object => self.bytes(&tree),
-            View::Metadata => self.bytes(&metadata_only(&tree)),
-            View::Table => {
-                let mut table = self.list_frame(&meta, true);
-                table["rows"] = json!([self.row_of(&tree)]);
-                self.bytes(&table)
-            }
+        let mut table = self.list_frame(&meta, columns);
+        table["rows"] = json!([self.viewed(tree)?]);
+        Ok(table)
+    }
+
+    /// An object among others in the view that was asked for.
+    fn viewed(&self, tree: Value) -> Result<Value, Status> {
+        match (self.media.view, &self.row.conversion) {
+            (View::Metadata, _) => Ok(metadata_only(&tree)),
+            (View::Table, _) => Ok(self.row_of(&tree)),
+            (View::Object, Some(conversion)) => (conversion.from_stored)(tree),
+            (View::Object, None) => Ok(tree),
         }
     }
 
-    /// A list's items in this form, each as a tree.
+    /// A list's item, given as its stored bytes.
     ///
     /// # Errors
     /// An object that cannot be converted.
     pub fn item(&self, wire: &[u8]) -> Result<Value, Status> {
-        let tree = self.tree(wire)?;
-        Ok(match self.media.view {
-            View::Object => tree,
-            View::Metadata => metadata_only(&tree),
-            View::Table => self.row_of(&tree),
-        })
+        self.viewed(self.tree(wire)?)
     }
 
     /// One list item as JSON.
@@ -164,17 +176,7 @@ impl Renderer {
     /// # Errors
     /// An object that cannot be converted.
     pub fn watched(&self, wire: &[u8], first: bool) -> Result<Value, Status> {
-        let tree = self.tree(wire)?;
-        Ok(match self.media.view {
-            View::Object => tree,
-            View::Metadata => metadata_only(&tree),
-            View::Table => {
-                let meta = ListMeta { resource_version: tree.resource_version().parse().unwrap_or(0), ..ListMeta::default() };
-                let mut table = self.list_frame(&meta, first);
-                table["rows"] = json!([self.row_of(&tree)]);
-                table
-            }
-        })
+        self.whole(self.tree(wire)?, first)
     }
 
     /// A tree in the format of the answer.
@@ -203,7 +205,34 @@ impl Renderer {
     /// A watch event as it is sent.
     #[must_use]
     pub fn event(&self, event: &Value) -> Bytes {
+        if self.media.format == Format::Protobuf
+            && let (Some(kind), Some(object)) = (event["type"].as_str(), protobuf::encode(&event["object"]))
+        {
+            return protobuf::watch_event(kind, &object).into();
+        }
         format!("{event}\n").into()
+    }
+
+    /// A whole list in a format that is not written item by item.
+    ///
+    /// # Errors
+    /// An object that cannot be converted or expressed.
+    pub fn list<'a>(&self, meta: &ListMeta, items: impl Iterator<Item = &'a [u8]>) -> Result<Bytes, Status> {
+        let mut frame = self.list_frame(meta, true);
+        let items = items.map(|i| self.item(i)).collect::<Result<Vec<_>, _>>()?;
+        if self.media.format != Format::Protobuf {
+            frame[if self.media.view == View::Table { "rows" } else { "items" }] = items.into();
+            return self.bytes(&frame);
+        }
+        let text = |v: &Value, f: &str| v[f].as_str().unwrap_or("").to_owned();
+        let (api_version, kind) = (text(&frame, "apiVersion"), text(&frame, "kind"));
+        let node = |item: &Value| {
+            let (version, kind) = (text(item, "apiVersion"), text(item, "kind"));
+            let (group, version) = api::object::split_api_version(&version);
+            Schema::builtin().kind_of(group, version, &kind)
+        };
+        let encoded = items.iter().map(|i| node(i).map(|m| protobuf::encode_message(i, m)).ok_or_else(|| Status::internal("an item of no known kind")));
+        Ok(protobuf::encode_list(&api_version, &kind, &frame["metadata"], &encoded.collect::<Result<Vec<_>, _>>()?).into())
     }
 
     fn row_of(&self, object: &Value) -> Value {
@@ -225,7 +254,7 @@ pub fn bytes(tree: &Value, format: Format) -> Result<Bytes, Status> {
     match format {
         Format::Json => serde_json::to_vec(tree).map(Bytes::from).map_err(Status::internal),
         Format::Yaml => serde_saphyr::to_string(tree).map(Bytes::from).map_err(Status::internal),
-        Format::Protobuf => Err(Status::not_acceptable(&["application/json", "application/yaml"])),
+        Format::Protobuf => protobuf::encode(tree).map(Bytes::from).ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"])),
     }
 }
 
@@ -234,23 +263,18 @@ fn metadata_only(object: &Value) -> Value {
 }
 
 fn definitions(columns: &[Column]) -> Value {
-    let one = |c: &Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
+    let one =
+        |c: &Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
     columns.iter().map(one).collect()
 }
 
 fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
     match &column.cell {
-        Cell::Pointer(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| empty(&column.kind)),
+        Cell::Pointer(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| "".into()),
+        Cell::PointerOrZero(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| 0.into()),
         Cell::Compute(f) => f(object, now),
         Cell::Age(pointer) => age(object.pointer(pointer).and_then(Value::as_str), now).into(),
         Cell::JsonPath(_) => Value::Null,
-    }
-}
-
-fn empty(kind: &str) -> Value {
-    match kind {
-        "integer" | "number" => 0.into(),
-        _ => "".into(),
     }
 }
 

@@ -21,6 +21,8 @@ pub struct RequestInfo {
     pub subresource: String,
     /// The object's name; empty for none.
     pub name: String,
+    /// The node that a field selector on `spec.nodeName` limits a list or watch to; empty for none.
+    pub node_name: String,
     /// What follows a proxy subresource, with its leading `/`.
     pub tail: String,
 }
@@ -77,10 +79,11 @@ pub fn parse(method: &str, path: &str, query: &super::query::Query) -> RequestIn
     info.verb = verb(method, &info, watching || query.flag("watch")).to_owned();
     if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
         && let Some(Ok(selector)) = query.get("fieldSelector").map(api::fields::Selector::parse)
-        && let Some(name) = selector.required("metadata.name")
-        && info.name.is_empty()
     {
-        info.name = name.to_owned();
+        if info.name.is_empty() {
+            info.name = selector.required("metadata.name").unwrap_or("").to_owned();
+        }
+        info.node_name = selector.required("spec.nodeName").unwrap_or("").to_owned();
     }
     info
 }
@@ -137,7 +140,10 @@ mod tests {
         check("GET /api/v1/watch/namespaces/a/pods", "watch /v1 ns=a pods/ name=");
         check("GET /api/v1/nodes?fieldSelector=metadata.name%3Dn1", "list /v1 ns= nodes/ name=n1");
         check("GET /api/v1/namespaces/a/services/b:80/proxy/x/y/", "get /v1 ns=a services/proxy name=b:80 /x/y/");
-        check("GET /apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "get rbac.authorization.k8s.io/v1 ns= clusterroles/ name=system:node");
+        check(
+            "GET /apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+            "get rbac.authorization.k8s.io/v1 ns= clusterroles/ name=system:node",
+        );
     }
 
     #[test]

@@ -155,7 +155,7 @@ fn fields(bytes: &[u8]) -> Vec<(u32, &[u8])> {
     found
 }
 
-fn at<'b>(bytes: &'b [u8], tag: u32) -> &'b [u8] {
+fn at(bytes: &[u8], tag: u32) -> &[u8] {
     fields(bytes).into_iter().find(|(t, _)| *t == tag).unwrap_or_else(|| panic!("tag {tag}")).1
 }
 

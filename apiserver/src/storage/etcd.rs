@@ -194,7 +194,8 @@ impl Etcd {
         if tls.is_none() && servers.iter().any(|s| s.scheme_str() == Some("https")) {
             bail!("--etcd-servers has an https URL: --etcd-cafile is needed");
         }
-        let endpoint = Endpoint::from(servers[0].clone())
+        // `dial` does TLS itself; tonic refuses an https URL for which it was given none.
+        let endpoint = Endpoint::from_static("http://etcd")
             .http2_keep_alive_interval(Duration::from_secs(5))
             .keep_alive_timeout(Duration::from_secs(3))
             .keep_alive_while_idle(true)
@@ -308,6 +309,14 @@ impl Etcd {
         let slack = Duration::from_secs(u64::try_from(LEASE_SLACK).unwrap_or(0));
         *shared = Some((granted.id(), ttl, now + slack));
         Ok(granted.id())
+    }
+
+    /// A lease of exactly `ttl` seconds, for what has to be renewed.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub async fn short_lease(&self, ttl: i64) -> Result<i64, StorageError> {
+        Ok(within("granting a lease", self.lease.clone().grant(ttl, None)).await?.id())
     }
 
     /// Watches every key from `from` on. All keys, not ours alone: so each revision of etcd is seen, and having seen one means having

@@ -83,6 +83,13 @@ impl Hub {
         caches.entry(prefix.into()).or_insert_with(|| Arc::new(Cache::new(selectable, 0))).clone()
     }
 
+    /// What follows `pool` in the keys that start with it; `pool` is a resource's prefix, or something longer.
+    pub fn keys_under(&self, pool: &str) -> std::collections::BTreeSet<String> {
+        let Some((prefix, rest)) = keys::split(pool) else { return Default::default() };
+        let entries = self.cache(prefix).snapshot(rest, 0).0;
+        entries.iter().filter_map(|e| e.key.strip_prefix(rest)).map(str::to_owned).collect()
+    }
+
     /// Says what the entries under `prefix` can be selected by.
     pub fn set_selectable(&self, prefix: &str, selectable: Vec<Selectable>) {
         self.selectable.write().insert(prefix.into(), selectable.clone());

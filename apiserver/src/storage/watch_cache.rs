@@ -187,6 +187,12 @@ impl Cache {
         self.inner.read().entries.get(key).map(|e| e.0.clone())
     }
 
+    /// A number that moves with every change; equal numbers mean equal content.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        *self.next.borrow()
+    }
+
     /// How many objects there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -18,6 +18,7 @@ const NAMES: usize = 8;
 /// What is wrong with it, or with where it should go.
 pub async fn create(call: &Call, mut body: Value, options: &WriteOptions, mut warnings: Vec<String>) -> Result<Reply, Status> {
     write::identify(call, &mut body)?;
+    let body = call.to_stored(body)?;
     if !body.resource_version().is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
@@ -32,7 +33,10 @@ pub async fn create(call: &Call, mut body: Value, options: &WriteOptions, mut wa
             Err(status) if generated && status.reason == "AlreadyExists" => {
                 if attempt + 1 == NAMES {
                     let mut status = status;
-                    status.message = format!("object {:?} could not be created: the server was not able to generate a unique name for the object", body.meta_str("generateName"));
+                    status.message = format!(
+                        "object {:?} could not be created: the server was not able to generate a unique name for the object",
+                        body.meta_str("generateName")
+                    );
                     return Err(status);
                 }
                 warnings.clear();

@@ -27,16 +27,16 @@ enum Ended {
 pub async fn delete(call: &Call, options: &DeleteOptions) -> Result<Reply, Status> {
     let mut warnings = vec![];
     let body = match one(call, &call.info.name, options, &mut warnings).await? {
-        Ended::Pending(object) => object,
+        Ended::Pending(object) => Body::Object(object),
         Ended::Removed(object) => {
             let mut details = json!({"name": object.name(), "kind": call.row.plural, "uid": object.uid()});
             if !call.row.group.is_empty() {
                 details["group"] = call.row.group.as_ref().into();
             }
-            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+            Body::Tree(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}))
         }
     };
-    Ok(Reply { code: 200, body: Body::Tree(body), warnings })
+    Ok(Reply { code: 200, body, warnings })
 }
 
 /// Deletes a selection of objects.
@@ -50,7 +50,7 @@ pub async fn collection(call: &Call, options: &DeleteOptions) -> Result<Reply, S
     for entry in list::select(&call).await? {
         call.info.namespace = entry.namespace().to_owned();
         match one(&call, entry.name(), options, &mut warnings).await {
-            Ok(Ended::Removed(object) | Ended::Pending(object)) => items.push(object),
+            Ok(Ended::Removed(object) | Ended::Pending(object)) => items.push(call.from_stored(object)?),
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
@@ -181,12 +181,18 @@ mod tests {
         let mut first = json!({"metadata": {"name": "p", "generation": 1}});
         let fresh = first.clone();
         mark(&mut first, &fresh, 30, at("2026-01-01T00:00:00Z"));
-        assert_eq!(first["metadata"], json!({"name": "p", "generation": 2, "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30}));
+        assert_eq!(
+            first["metadata"],
+            json!({"name": "p", "generation": 2, "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30})
+        );
         let mut second = first.clone();
         mark(&mut second, &first, 60, at("2026-01-01T00:00:05Z"));
         assert_eq!(second, first);
         mark(&mut second, &first, 10, at("2026-01-01T00:00:05Z"));
-        assert_eq!((&second["metadata"]["deletionTimestamp"], &second["metadata"]["generation"]), (&json!("2026-01-01T00:00:10Z"), &json!(2)));
+        assert_eq!(
+            (&second["metadata"]["deletionTimestamp"], &second["metadata"]["generation"]),
+            (&json!("2026-01-01T00:00:10Z"), &json!(2))
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::Call;
 use super::select::Selection;
-use crate::http::negotiate::{Format, View};
+use crate::http::negotiate::Format;
 use crate::http::query::{ListOptions, Version};
 use crate::http::render::{ListMeta, Renderer};
 use crate::resource::Resource;
@@ -67,7 +67,8 @@ pub async fn list(call: &Call) -> Result<(Body, Option<usize>), Status> {
     let found = find(call, &options, &selection).await?;
     let renderer = call.renderer()?;
     if call.media.format != Format::Json {
-        return whole(&renderer, &found).map(|b| (Body::from(b), None));
+        let items: Vec<Bytes> = found.entries.iter().map(|e| e.wire()).collect();
+        return renderer.list(&found.meta, items.iter().map(|i| &**i)).map(|b| (Body::from(b), None));
     }
     let (head, tail) = renderer.list_ends(&found.meta);
     let size = found.entries.iter().map(|e| e.size()).sum();
@@ -180,7 +181,12 @@ fn expired(error: crate::storage::StorageError, after: &str) -> Status {
 }
 
 /// Writes a list while it is sent: each item is rendered when its turn comes.
-fn stream(renderer: Renderer, head: Bytes, entries: Vec<Arc<Entry>>, tail: &'static [u8]) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
+fn stream(
+    renderer: Renderer,
+    head: Bytes,
+    entries: Vec<Arc<Entry>>,
+    tail: &'static [u8],
+) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
     let state = (renderer, VecDeque::from(entries), Some(head), true);
     futures::stream::unfold(Some(state), move |state| async move {
         let (renderer, mut entries, mut head, mut first) = state?;
@@ -204,15 +210,6 @@ fn stream(renderer: Renderer, head: Bytes, entries: Vec<Arc<Entry>>, tail: &'sta
         }
         Some((Ok(chunk.freeze()), Some((renderer, entries, None, first))))
     })
-}
-
-/// A list in a format that cannot be streamed.
-fn whole(renderer: &Renderer, found: &Found) -> Result<Bytes, Status> {
-    let (head, tail) = renderer.list_ends(&found.meta);
-    let mut list: Value = serde_json::from_slice(&[&head, tail].concat()).map_err(Status::internal)?;
-    let items = found.entries.iter().map(|e| renderer.item(&e.wire())).collect::<Result<Vec<_>, _>>()?;
-    list[if renderer.media().view == View::Table { "rows" } else { "items" }] = items.into();
-    renderer.bytes(&list)
 }
 
 /// The object that DELETE of a collection answers with.

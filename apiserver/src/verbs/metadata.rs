@@ -28,7 +28,7 @@ pub fn begin(obj: &mut Value, row: &Resource, now: Timestamp, uid: String) {
     }
     obj.set_meta("uid", uid.into());
     obj.set_meta("creationTimestamp", timestamp(now).into());
-    if row.generation == Generation::Spec {
+    if row.generation != Generation::None {
         obj.set_meta("generation", 1.into());
     }
 }
@@ -42,15 +42,19 @@ pub fn carry_over(new: &mut Value, old: &Value) {
 
 /// Counts the generation up when something besides `metadata` and `status` changed.
 pub fn count_generation(new: &mut Value, old: &Value, row: &Resource) {
-    if row.generation != Generation::Spec {
+    if row.generation == Generation::None {
         return;
     }
     let content = |o: &Value| -> Vec<(String, Value)> {
         let fields = o.as_object().into_iter().flatten();
-        fields.filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind")).map(|(k, v)| (k.clone(), v.clone())).collect()
+        fields
+            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     };
     let generation = old.meta().and_then(|m| m.get("generation")).and_then(Value::as_i64).unwrap_or(0);
-    let changed = content(new) != content(old);
+    let annotated = row.generation == Generation::SpecOrAnnotations && new.annotations() != old.annotations();
+    let changed = annotated || content(new) != content(old);
     new.set_meta("generation", (generation + i64::from(changed)).into());
 }
 
@@ -139,7 +143,11 @@ fn owners(obj: &Value, path: &Path, errors: &mut Errors) {
         let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or("");
         for field in ["apiVersion", "kind", "name", "uid"] {
             if text(field).is_empty() {
-                errors.invalid(&at.child(field), text(field), &format!("{} must not be empty", if field == "apiVersion" { "version" } else { field }));
+                errors.invalid(
+                    &at.child(field),
+                    text(field),
+                    &format!("{} must not be empty", if field == "apiVersion" { "version" } else { field }),
+                );
             }
         }
         if text("apiVersion") == "v1" && text("kind") == "Event" {
@@ -163,7 +171,10 @@ pub fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
         let added: Vec<&&str> = now.iter().filter(|f| !before.contains(f)).collect();
         if !added.is_empty() {
             let list: Vec<String> = added.iter().map(|f| format!("{f:?}")).collect();
-            let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", list.join(", "));
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                list.join(", ")
+            );
             errors.forbidden(&path.child("finalizers"), &detail);
         }
     }
@@ -200,6 +211,9 @@ mod tests {
         let obj = json!({"metadata": {"name": "A", "namespace": "ns", "labels": {"-": "x y"}, "finalizers": ["x"], "ownerReferences": [{"kind": "Pod", "name": "a", "uid": "u"}]}});
         validate(&obj, &row, &mut errors);
         let fields: Vec<&str> = errors.0.iter().map(|e| e.path.as_str()).collect();
-        assert_eq!(fields, ["metadata.name", "metadata.labels", "metadata.labels", "metadata.finalizers", "metadata.ownerReferences[0].apiVersion"]);
+        assert_eq!(
+            fields,
+            ["metadata.name", "metadata.labels", "metadata.labels", "metadata.finalizers", "metadata.ownerReferences[0].apiVersion"]
+        );
     }
 }

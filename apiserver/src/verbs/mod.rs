@@ -6,6 +6,7 @@ pub mod get;
 pub mod list;
 pub mod metadata;
 pub mod options;
+pub mod ownership;
 pub mod patch;
 pub mod projection;
 pub mod select;
@@ -66,12 +67,30 @@ impl Call {
         Status::not_found(&self.row.group, &self.row.plural, &self.info.name)
     }
 
-    /// An entry as a tree in the row's version.
+    /// An entry as a tree, in the stored form.
     ///
     /// # Errors
-    /// An object that cannot be read or converted.
+    /// An object that cannot be read.
     pub fn tree(&self, entry: &Entry) -> Result<Value, Status> {
-        let tree = entry.tree().map_err(|e| Status::internal(format!("an object in the storage is no JSON: {e}")))?;
+        entry.tree().map_err(|e| Status::internal(format!("an object in the storage is no JSON: {e}")))
+    }
+
+    /// A tree of the row's version in the stored form.
+    ///
+    /// # Errors
+    /// What cannot be converted.
+    pub fn to_stored(&self, tree: Value) -> Result<Value, Status> {
+        match &self.row.conversion {
+            Some(conversion) => (conversion.to_stored)(tree),
+            None => Ok(tree),
+        }
+    }
+
+    /// A tree of the stored form in the row's version.
+    ///
+    /// # Errors
+    /// What cannot be converted.
+    pub fn from_stored(&self, tree: Value) -> Result<Value, Status> {
         match &self.row.conversion {
             Some(conversion) => (conversion.from_stored)(tree),
             None => Ok(tree),
@@ -79,7 +98,7 @@ impl Call {
     }
 }
 
-/// The answer of a verb: an object or a status, in the row's version.
+/// The answer of a verb: an object or a status.
 #[derive(Debug)]
 pub struct Reply {
     /// HTTP status code.
@@ -95,6 +114,8 @@ pub struct Reply {
 pub enum Body {
     /// Stored bytes of an object of the row.
     Stored(Bytes),
+    /// An object of the row, in the stored form.
+    Object(Value),
     /// A tree that is shown as it is, whatever the row.
     Tree(Value),
 }

@@ -27,6 +27,8 @@ pub struct WriteOptions {
     pub validation: Validation,
     /// Whether an apply takes fields from other managers.
     pub force: Option<bool>,
+    /// Whether it is an apply, which settles ownership of fields by itself.
+    pub apply: bool,
 }
 
 /// The most characters of a manager's name.
@@ -64,7 +66,7 @@ impl WriteOptions {
             return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
         }
         let force = call.query.get("force").map(|_| call.query.flag("force"));
-        Ok(Self { dry_run: !dry_run.is_empty(), manager, validation, force })
+        Ok(Self { dry_run: !dry_run.is_empty(), manager, validation, force, apply: false })
     }
 }
 
@@ -121,9 +123,16 @@ impl DeleteOptions {
             None => call.query.number("gracePeriodSeconds")?,
         };
         let policy = text("/propagationPolicy").or_else(|| in_query("propagationPolicy").map(str::to_owned));
-        let orphans = body.and_then(|b| b.get("orphanDependents")).and_then(Value::as_bool).or_else(|| in_query("orphanDependents").map(|_| call.query.flag("orphanDependents")));
+        let orphans = body
+            .and_then(|b| b.get("orphanDependents"))
+            .and_then(Value::as_bool)
+            .or_else(|| in_query("orphanDependents").map(|_| call.query.flag("orphanDependents")));
         if orphans.is_some() && policy.is_some() {
-            errors.invalid(&at("propagationPolicy"), policy.clone().unwrap_or_default(), "orphanDependents and deletionPropagation cannot be both set");
+            errors.invalid(
+                &at("propagationPolicy"),
+                policy.clone().unwrap_or_default(),
+                "orphanDependents and deletionPropagation cannot be both set",
+            );
         }
         let propagation = match (policy.as_deref(), orphans) {
             (None, None) => None,
@@ -142,6 +151,12 @@ impl DeleteOptions {
         if !errors.is_empty() {
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
         }
-        Ok(Self { grace, uid: text("/preconditions/uid"), resource_version: text("/preconditions/resourceVersion"), propagation, dry_run: !dry_run.is_empty() })
+        Ok(Self {
+            grace,
+            uid: text("/preconditions/uid"),
+            resource_version: text("/preconditions/resourceVersion"),
+            propagation,
+            dry_run: !dry_run.is_empty(),
+        })
     }
 }

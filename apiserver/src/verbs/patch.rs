@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::options::WriteOptions;
 use super::projection::{self, Part};
 use super::update::{Absent, update};
-use super::{Body, Call, Reply, write};
+use super::{Body, Call, Reply};
 use crate::apply;
 use crate::resource::Subresource;
 
@@ -23,8 +23,12 @@ pub enum Kind {
 }
 
 /// The media types in the words of a 415.
-pub const ACCEPTED: [&str; 4] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"];
+pub const ACCEPTED: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
 
 impl Kind {
     /// The kind that a content type names.
@@ -39,6 +43,32 @@ impl Kind {
     }
 }
 
+/// Applies a configuration to the object of the call, or a part of it; creates it when it is not there (KEP-555).
+///
+/// # Errors
+/// A configuration that cannot be parsed, fields that others own, and what an update may find.
+pub async fn apply(call: &Call, part: Part<'_>, body: &Bytes, options: &WriteOptions) -> Result<Reply, Status> {
+    let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
+    if call.query.get("fieldManager").is_none_or(str::is_empty) {
+        let mut errors = api::field::Errors::new();
+        errors.required(&api::field::Path::new("fieldManager"), "is required for apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("error decoding YAML: invalid UTF-8"))?;
+    let applied: Value = serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let mut warnings = vec![];
+    let applied = call.check_fields(applied, options, &mut warnings)?;
+    let options = WriteOptions { apply: true, ..options.clone() };
+    let api_version = call.row.api_version();
+    let compute = |old: Option<&Value>| -> Result<Value, Status> {
+        let live = old.map(|o| call.from_stored(o.clone())).transpose()?;
+        let how = super::ownership::options(call, &part, &options, &api_version);
+        apply::server_side::apply(live.as_ref(), &applied, &how, node).map_err(Status::from)
+    };
+    let absent = if part.name().is_empty() { Absent::Create } else { Absent::NotFound };
+    update(call, part, absent, &options, warnings, &compute).await
+}
+
 /// Patches the object of the call, or a part of it.
 ///
 /// # Errors
@@ -49,20 +79,30 @@ pub async fn patch(call: &Call, part: Part<'_>, kind: Kind, body: &Bytes, option
         match kind {
             Kind::Json => apply::json_patch::apply(old, &patch),
             Kind::Merge => apply::merge_patch::apply(old, &patch),
-            Kind::Strategic => apply::strategic::apply(old, &patch, call.schema()),
+            Kind::Strategic => {
+                // Without a schema nobody knows how lists merge.
+                let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
+                apply::strategic::apply(old, &patch, node)
+            }
         }
-        .map_err(|e| e.into_status(&call.row.group, &call.row.kind, &call.info.name))
+        .map_err(Status::from)
     };
     if let Part::Sub(Subresource::Scale { spec, status, selector }) = part {
         let through = |old: &Value| merge(&projection::scale(old, spec, status, selector.as_deref())?);
         return scale(call, part, options, spec, &through).await;
     }
+    let warnings = parking_lot::Mutex::new(vec![]);
     let compute = |old: Option<&Value>| -> Result<Value, Status> {
         let old = old.ok_or_else(|| call.not_found())?;
-        let new = merge(old)?;
-        call.check_fields(new, options)
+        let new = merge(&call.from_stored(old.clone())?)?;
+        let mut found = vec![];
+        let new = call.check_fields(new, options, &mut found)?;
+        *warnings.lock() = found;
+        Ok(new)
     };
-    update(call, part, Absent::NotFound, options, vec![], &compute).await
+    let mut reply = update(call, part, Absent::NotFound, options, vec![], &compute).await?;
+    reply.warnings.append(&mut warnings.lock());
+    Ok(reply)
 }
 
 /// Changes the number of replicas by way of a Scale, which `submitted` works out from the object as it is.
@@ -81,7 +121,7 @@ pub async fn scale(
         use api::object::Meta as _;
         let old = old.ok_or_else(|| call.not_found())?;
         let scale = submitted(old)?;
-        let mut new = old.clone();
+        let mut new = call.from_stored(old.clone())?;
         projection::set_replicas(&mut new, pointer, projection::replicas(&scale, &call.info.name)?);
         for field in ["resourceVersion", "uid"] {
             let given = scale.meta_str(field);
@@ -90,8 +130,7 @@ pub async fn scale(
         Ok(new)
     };
     let reply = update(call, Part::Whole, Absent::NotFound, options, vec![], &compute).await?;
-    let Body::Tree(object) = &reply.body else { return Ok(reply) };
+    let Body::Object(object) = &reply.body else { return Ok(reply) };
     let shown = projection::scale(object, spec, status, selector.as_deref())?;
-    write::json(&shown)?;
     Ok(Reply { body: Body::Tree(shown), ..reply })
 }

@@ -91,7 +91,8 @@ fn field_index(row: &Served, selectable: &[crate::resource::Selectable], field: 
 }
 
 fn unknown_field(row: &Served, options: &ListOptions, field: &str) -> Status {
-    let resource = format!("{}, Resource={}", if row.group.is_empty() { format!("/{}", row.version) } else { row.api_version() }, row.plural);
+    let resource =
+        format!("{}, Resource={}", if row.group.is_empty() { format!("/{}", row.version) } else { row.api_version() }, row.plural);
     Status::bad_request(format!(
         "Unable to find {resource:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
         options.label_text, options.field_text

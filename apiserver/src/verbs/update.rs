@@ -16,7 +16,7 @@ use crate::admission::Operation;
 use crate::resource::Deletion;
 use crate::storage::{Expect, Outcome};
 
-/// Works out what is submitted, from the object as it is.
+/// Works out what is submitted, in the row's version, from the object as it is, in the stored form.
 pub type Compute<'a> = &'a (dyn Fn(Option<&Value>) -> Result<Value, Status> + Sync);
 
 /// What happens when there is no such object.
@@ -37,7 +37,14 @@ enum Attempt {
 ///
 /// # Errors
 /// What is wrong with the change, or that it lost against others too often.
-pub async fn update(call: &Call, part: Part<'_>, absent: Absent, options: &WriteOptions, warnings: Vec<String>, compute: Compute<'_>) -> Result<Reply, Status> {
+pub async fn update(
+    call: &Call,
+    part: Part<'_>,
+    absent: Absent,
+    options: &WriteOptions,
+    warnings: Vec<String>,
+    compute: Compute<'_>,
+) -> Result<Reply, Status> {
     let name = call.info.name.clone();
     let mut fresh = false;
     let mut current = call.current(&name, false).await?;
@@ -72,12 +79,19 @@ pub async fn update(call: &Call, part: Part<'_>, absent: Absent, options: &Write
     Err(Status::modified(&call.row.group, &call.row.plural, &name))
 }
 
-async fn attempt(call: &Call, part: Part<'_>, current: &Current, options: &WriteOptions, mut warnings: Vec<String>, compute: Compute<'_>) -> Result<Attempt, Status> {
+async fn attempt(
+    call: &Call,
+    part: Part<'_>,
+    current: &Current,
+    options: &WriteOptions,
+    mut warnings: Vec<String>,
+    compute: Compute<'_>,
+) -> Result<Attempt, Status> {
     let row = &call.row;
     let old = &current.tree;
     let mut submitted = compute(Some(old))?;
     write::identify(call, &mut submitted)?;
-    let mut new = project(part, submitted, old, row.has_status());
+    let mut new = project(part, call.to_stored(submitted)?, old, row.has_status());
     preconditions(call, &mut new, old)?;
     write::default(call, &mut new)?;
     call.server.admit(call, Operation::Update, &mut new, Some(old), options.dry_run, &mut warnings).await?;
@@ -123,6 +137,35 @@ async fn attempt(call: &Call, part: Part<'_>, current: &Current, options: &Write
     Err(Status::internal("no free value was found in the pool; try again"))
 }
 
+/// A change of the system's own, which the kind's rules for clients do not apply to (binding a pod, spending a budget).
+///
+/// # Errors
+/// What `change` finds, 404, or that it lost against others too often.
+pub async fn rewrite(
+    call: &Call,
+    options: &WriteOptions,
+    change: &(dyn Fn(&Value) -> Result<Value, Status> + Sync),
+) -> Result<Reply, Status> {
+    let name = &call.info.name;
+    let mut current = call.current(name, true).await?;
+    for _ in 0..MAX_TRIES {
+        let found = current.as_ref().ok_or_else(|| call.not_found())?;
+        let mut new = change(&found.tree)?;
+        ownership::updated(call, Part::Whole, options, &found.tree, &mut new);
+        if options.dry_run {
+            return call.written(200, new, found.revision, vec![]);
+        }
+        let key = call.key(name);
+        let value = call.encode(&key, &new)?;
+        match call.commit(&key, Expect::Revision(found.revision), Some(value), &[]).await? {
+            Outcome::Done(revision) => return call.written(200, new, revision, vec![]),
+            Outcome::Stale(now) => current = now.map(|n| call.decode(n)).transpose()?,
+            Outcome::Taken(_) => return Err(Status::internal("nothing was to be taken")),
+        }
+    }
+    Err(Status::modified(&call.row.group, &call.row.plural, name))
+}
+
 /// Whether nothing holds an object that is being deleted any longer.
 fn is_released(call: &Call, new: &mut Value) -> Result<bool, Status> {
     if !new.is_deleting() || !new.finalizers().is_empty() {
@@ -165,7 +208,9 @@ fn preconditions(call: &Call, new: &mut Value, old: &Value) -> Result<(), Status
         }
         "" => Ok(()),
         version if version == old.resource_version() => Ok(()),
-        version if version.parse::<u64>().is_err() => Err(Status::bad_request(format!("Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"))),
+        version if version.parse::<u64>().is_err() => {
+            Err(Status::bad_request(format!("Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax")))
+        }
         _ => Err(Status::modified(&row.group, &row.plural, name)),
     }
 }

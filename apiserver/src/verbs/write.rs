@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use api::field::Errors;
 use api::object::{Meta as _, split_api_version};
 use api::status::Status;
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::{Body, Call, Reply, metadata};
 use crate::allocate::Extra;
-use crate::resource::{Conversion, Cx};
+use crate::resource::Cx;
 use crate::storage::etcd::Stored;
 use crate::storage::{Commit, Expect, Outcome, codec};
 
@@ -48,13 +47,9 @@ impl Call {
     /// A tree in the stored form, as bytes for etcd.
     ///
     /// # Errors
-    /// What cannot be converted or encrypted.
+    /// What cannot be encrypted.
     pub fn encode(&self, key: &str, object: &Value) -> Result<Vec<u8>, Status> {
-        let plain = match &self.row.conversion {
-            Some(Conversion { to_stored, .. }) => codec::encode(&to_stored(object.clone())?),
-            None => codec::encode(object),
-        };
-        let plain = plain.ok_or_else(|| Status::internal("an object without metadata cannot be stored"))?;
+        let plain = codec::encode(object).ok_or_else(|| Status::internal("an object without metadata cannot be stored"))?;
         self.server.hub.cipher().seal(key, plain).map_err(Status::internal)
     }
 
@@ -73,18 +68,14 @@ impl Call {
         }
     }
 
-    /// What etcd holds, as a tree in the row's version.
+    /// What etcd holds, as a tree.
     ///
     /// # Errors
-    /// What cannot be decrypted, parsed or converted.
+    /// What cannot be decrypted or parsed.
     pub fn decode(&self, stored: Stored) -> Result<Current, Status> {
         let plain = self.server.hub.cipher().open(&stored.key, stored.value).map_err(Status::internal)?;
         let mut tree: Value = serde_json::from_slice(&plain).map_err(Status::internal)?;
         tree.set_meta("resourceVersion", stored.revision.to_string().into());
-        let tree = match &self.row.conversion {
-            Some(conversion) => (conversion.from_stored)(tree)?,
-            None => tree,
-        };
         Ok(Current { revision: stored.revision, tree })
     }
 
@@ -96,7 +87,7 @@ impl Call {
         if revision > 0 {
             object.set_meta("resourceVersion", revision.to_string().into());
         }
-        Ok(Reply { code, body: Body::Tree(object), warnings })
+        Ok(Reply { code, body: Body::Object(object), warnings })
     }
 
     /// Values in use in the pools that the row takes from; nothing for most rows.
@@ -125,11 +116,11 @@ impl Call {
 pub struct Current {
     /// The revision of its last change.
     pub revision: u64,
-    /// The object in the row's version.
+    /// The object in the stored form.
     pub tree: Value,
 }
 
-/// Checks that a body is about what the URL is about, and fills in what it leaves to the URL.
+/// Checks that a body, in the row's version, is about what the URL is about, and fills in what it leaves to the URL.
 ///
 /// # Errors
 /// 400 for another kind, namespace or name.
@@ -148,7 +139,10 @@ pub fn identify(call: &Call, obj: &mut Value) -> Result<(), Status> {
         )));
     }
     if !kind.is_empty() && kind != row.kind {
-        return Err(Status::bad_request(format!("{kind} in version {:?} cannot be handled as a {}: no kind {kind:?} is registered for version {api_version:?}", row.version, row.kind)));
+        return Err(Status::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {}: no kind {kind:?} is registered for version {api_version:?}",
+            row.version, row.kind
+        )));
     }
     obj["apiVersion"] = row.api_version().into();
     obj["kind"] = row.kind.as_ref().into();
@@ -170,7 +164,10 @@ pub fn identify(call: &Call, obj: &mut Value) -> Result<(), Status> {
         if name.is_empty() {
             obj.set_meta("name", call.info.name.as_str().into());
         } else if name != call.info.name {
-            return Err(Status::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", call.info.name)));
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                call.info.name
+            )));
         }
     }
     // Null fields of metadata mean absent ones.
@@ -197,12 +194,4 @@ pub fn check(call: &Call, obj: &Value, rules: Errors) -> Result<(), Status> {
     metadata::validate(obj, &call.row, &mut errors);
     errors.0.extend(rules.0);
     call.valid(obj.name(), &errors)
-}
-
-/// Bytes of a reply's tree; shared by those who send one.
-///
-/// # Errors
-/// What cannot be written as JSON.
-pub fn json(tree: &Value) -> Result<Bytes, Status> {
-    serde_json::to_vec(tree).map(Bytes::from).map_err(Status::internal)
 }

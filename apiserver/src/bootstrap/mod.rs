@@ -1,0 +1,136 @@
+//! What a cluster has before anybody does anything: namespaces, roles and bindings, the `kubernetes` Service.
+//!
+//! Written through the same verbs as everything else, again and again until it is there. What an administrator changed stays changed, but for
+//! rights that the system's own roles lack (as upstream's reconciliation with `rbac.authorization.kubernetes.io/autoupdate`).
+
+mod endpoints;
+mod roles;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::object::{Meta as _, split_api_version};
+use api::status::Status;
+use daemon::backoff::Backoff;
+use serde_json::{Value, json};
+
+use crate::auth::User;
+use crate::http::negotiate::Media;
+use crate::http::query::Query;
+use crate::http::request_info::RequestInfo;
+use crate::server::Server;
+use crate::verbs::options::{Validation, WriteOptions};
+use crate::verbs::projection::Part;
+use crate::verbs::update::{Absent, update};
+use crate::verbs::{Call, create};
+
+/// The namespaces that are always there.
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// How often the `kubernetes` Service's endpoints are looked at.
+const ENDPOINTS_EVERY: Duration = Duration::from_secs(10);
+/// Who the server is when it acts for itself.
+pub const SELF: &str = "system:apiserver";
+
+/// Makes everything, then keeps the endpoints right until the server stops.
+pub async fn run(server: Arc<Server>) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let shutdown = server.shutdown.clone();
+    while let Err(status) = all(&server).await {
+        tracing::warn!(%status, "making the system's own objects");
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+        }
+    }
+    server.bootstrapped.store(true, std::sync::atomic::Ordering::Release);
+    endpoints::keep(server, ENDPOINTS_EVERY).await;
+}
+
+async fn all(server: &Arc<Server>) -> Result<(), Status> {
+    server.hub.reach(0).await?;
+    for name in NAMESPACES {
+        ensure(server, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
+    }
+    for object in roles::objects() {
+        match ensure(server, object.clone()).await? {
+            None => {}
+            Some(found) => complete(server, &found, object).await?,
+        }
+    }
+    Ok(())
+}
+
+/// A call of the server's own about one object.
+pub(crate) fn call(server: &Arc<Server>, object: &Value) -> Result<Call, Status> {
+    let text = |f: &str| object.get(f).and_then(Value::as_str).unwrap_or("");
+    let (group, version) = split_api_version(text("apiVersion"));
+    let row = server.catalog.load().of_kind(group, version, text("kind")).cloned();
+    let row = row.ok_or_else(|| Status::internal(format!("no row serves {} {}", text("apiVersion"), text("kind"))))?;
+    let info = RequestInfo {
+        is_resource: true,
+        group: group.to_owned(),
+        version: version.to_owned(),
+        resource: row.plural.to_string(),
+        namespace: object.namespace().to_owned(),
+        ..RequestInfo::default()
+    };
+    let user =
+        User { name: SELF.to_owned(), groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()], ..User::default() };
+    let (query, headers) = (Query::default(), http::HeaderMap::new());
+    Ok(Call { server: server.clone(), row, info, query, user, media: Media::JSON, headers, now: server.clock.now() })
+}
+
+/// The options of the server's own writes.
+pub(crate) fn options() -> WriteOptions {
+    WriteOptions { dry_run: false, manager: "apiserver".to_owned(), validation: Validation::Strict, force: None, apply: false }
+}
+
+/// Creates an object unless it is there; gives what is there.
+pub(crate) async fn ensure(server: &Arc<Server>, object: Value) -> Result<Option<Value>, Status> {
+    let call = call(server, &object)?;
+    if let Some(found) = call.current(object.name(), false).await? {
+        return Ok(Some(found.tree));
+    }
+    match create::create(&call, object, &options(), vec![]).await {
+        Ok(_) => Ok(None),
+        // Another apiserver was faster.
+        Err(status) if status.reason == "AlreadyExists" => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// Replaces an object's content by what `change` makes of it.
+pub(crate) async fn change(server: &Arc<Server>, object: &Value, change: &(dyn Fn(&Value) -> Value + Sync)) -> Result<(), Status> {
+    let mut call = call(server, object)?;
+    call.info.name = object.name().to_owned();
+    let compute = |old: Option<&Value>| Ok(change(old.unwrap_or(object)));
+    update(&call, Part::Whole, Absent::Create, &options(), vec![], &compute).await.map(|_| ())
+}
+
+/// Adds rules and subjects that one of the system's objects lacks.
+async fn complete(server: &Arc<Server>, found: &Value, wanted: Value) -> Result<(), Status> {
+    if found.annotations().get(roles::AUTOUPDATE).map(String::as_str) != Some("true") {
+        return Ok(());
+    }
+    let lacks = |found: &Value, field: &str| -> Vec<Value> {
+        let have = found.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+        wanted[field].as_array().into_iter().flatten().filter(|w| !have.contains(w)).cloned().collect()
+    };
+    if lacks(found, "rules").is_empty() && lacks(found, "subjects").is_empty() {
+        return Ok(());
+    }
+    change(server, &wanted, &|old| {
+        let mut new = old.clone();
+        for field in ["rules", "subjects"] {
+            let missing = lacks(old, field);
+            if missing.is_empty() {
+                continue;
+            }
+            let mut list = old.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+            list.extend(missing);
+            new[field] = list.into();
+        }
+        new
+    })
+    .await
+}

@@ -1,0 +1,139 @@
+//! `pods/eviction`: a deletion that PodDisruptionBudgets may forbid for now.
+
+use api::labels::Selector;
+use api::object::{Meta as _, string_map};
+use api::status::{Cause, Status};
+use axum::extract::Request;
+use axum::response::Response;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use crate::http::{decode, respond};
+use crate::storage::Entry;
+use crate::verbs::options::{DeleteOptions, WriteOptions};
+use crate::verbs::{Call, delete, metadata, update};
+
+/// A budget remembers at most so many evicted pods that are still there.
+const DISRUPTED_MAX: usize = 2_000;
+
+/// Evicts a pod.
+pub fn evict(call: Call, request: Request) -> BoxFuture<'static, Result<Response, Status>> {
+    Box::pin(async move {
+        let body = decode::read(&call.headers, request.into_body()).await?;
+        let eviction = decode::tree(&call.headers, &body)?;
+        let options = DeleteOptions::parse(&call, eviction.get("deleteOptions").filter(|o| o.is_object()))?;
+        call.server.hub.fresh().await?;
+        let entry = call.row.cache.get(&call.row.rest(&call.info.namespace, &call.info.name)).ok_or_else(|| call.not_found())?;
+        let pod = call.tree(&entry)?;
+        let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or("");
+        // A pod that does not run, or is going already, disrupts nothing.
+        if !matches!(phase, "Succeeded" | "Failed" | "Pending") && !pod.is_deleting() {
+            let budgets = budgets(&call, &pod)?;
+            match budgets.as_slice() {
+                [] => {}
+                [budget] => spend(&call, budget, &pod, options.dry_run).await?,
+                _ => {
+                    return Err(Status::internal(
+                        "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                    ));
+                }
+            }
+        }
+        delete::delete(&call, &options).await?;
+        let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(respond::with_type(201, "application/json", done.to_string()))
+    })
+}
+
+/// The budgets that cover a pod.
+fn budgets(call: &Call, pod: &Value) -> Result<Vec<std::sync::Arc<Entry>>, Status> {
+    let cache = call.server.hub.cache("/registry/policy/poddisruptionbudgets/");
+    let (labels, prefix) = (pod.labels(), format!("{}/", pod.namespace()));
+    let mut found = vec![];
+    for entry in cache.snapshot(&prefix, 0).0 {
+        if selector(&call.tree(&entry)?)?.matches(&labels) {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+fn selector(budget: &Value) -> Result<Selector, Status> {
+    let Some(selector) = budget.pointer("/spec/selector").filter(|s| s.is_object()) else { return Ok(Selector::nothing()) };
+    let expressions: Vec<(String, String, Vec<String>)> = selector["matchExpressions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|e| {
+            let values = e["values"].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned));
+            (e["key"].as_str().unwrap_or("").to_owned(), e["operator"].as_str().unwrap_or("").to_owned(), values.collect())
+        })
+        .collect();
+    let labels = string_map(selector.get("matchLabels"));
+    Selector::from_parts(Some(&labels), expressions.iter().map(|(k, o, v)| (k.as_str(), o.as_str(), v.as_slice())))
+        .map_err(Status::internal)
+}
+
+/// Takes one disruption out of a budget.
+async fn spend(call: &Call, budget: &Entry, pod: &Value, dry_run: bool) -> Result<(), Status> {
+    let row = call.server.catalog.load().stored("policy", "poddisruptionbudgets").cloned().ok_or_else(Status::no_such_resource)?;
+    let mut on = call.clone();
+    on.row = row;
+    on.info.name = budget.name().to_owned();
+    let options = WriteOptions { dry_run, ..WriteOptions::parse(call)? };
+    let (name, now) = (pod.name().to_owned(), metadata::timestamp(call.now));
+    update::rewrite(&on, &options, &|budget| spent(budget, &name, &now)).await.map(|_| ())
+}
+
+/// The budget after one more disruption.
+fn spent(budget: &Value, pod: &str, now: &str) -> Result<Value, Status> {
+    let refuse = |detail: String, retry: u32| {
+        let mut status = Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", retry);
+        status.details.get_or_insert_default().causes =
+            vec![Cause { reason: "DisruptionBudget".into(), message: detail, field: String::new() }];
+        Err(status)
+    };
+    let status = &budget["status"];
+    let number = |f: &str| status[f].as_i64().unwrap_or(0);
+    if number("observedGeneration") < budget.meta().and_then(|m| m.get("generation")).and_then(Value::as_i64).unwrap_or(0) {
+        return refuse(format!("The disruption budget {} is still being processed by the server.", budget.name()), 10);
+    }
+    if number("disruptionsAllowed") <= 0 {
+        let detail = format!(
+            "The disruption budget {} needs {} healthy pods and has {} currently",
+            budget.name(),
+            number("desiredHealthy"),
+            number("currentHealthy")
+        );
+        return refuse(detail, 0);
+    }
+    if status["disruptedPods"].as_object().is_some_and(|d| d.len() > DISRUPTED_MAX) {
+        return Err(Status::forbidden(
+            "policy",
+            "poddisruptionbudgets",
+            budget.name(),
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
+    }
+    let mut budget = budget.clone();
+    budget["status"]["disruptionsAllowed"] = (number("disruptionsAllowed") - 1).into();
+    if !budget["status"]["disruptedPods"].is_object() {
+        budget["status"]["disruptedPods"] = json!({});
+    }
+    budget["status"]["disruptedPods"][pod] = now.into();
+    Ok(budget)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_spent_and_then_refuses() {
+        let budget = json!({"metadata": {"name": "b", "generation": 1}, "status": {"observedGeneration": 1, "disruptionsAllowed": 1, "desiredHealthy": 2, "currentHealthy": 3}});
+        let after = spent(&budget, "p", "now").unwrap();
+        assert_eq!(after["status"]["disruptedPods"], json!({"p": "now"}));
+        let refused = spent(&after, "q", "now").unwrap_err();
+        assert_eq!((refused.code, refused.message.as_str()), (429, "Cannot evict pod as it would violate the pod's disruption budget."));
+    }
+}

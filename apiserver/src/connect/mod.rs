@@ -1,0 +1,58 @@
+//! What is served by a handler of its own: reviews, bindings, and connections to kubelets.
+
+pub mod binding;
+pub mod eviction;
+pub mod impersonate;
+pub mod kubelet;
+pub mod paths;
+pub mod proxy;
+pub mod reviews;
+pub mod token;
+pub mod tunnel;
+
+use api::status::Status;
+use axum::extract::Request;
+use axum::response::Response;
+use futures::future::BoxFuture;
+
+use crate::verbs::Call;
+
+/// Serves a virtual kind or a custom subresource.
+pub type Handler = fn(Call, Request) -> BoxFuture<'static, Result<Response, Status>>;
+
+/// Group, plural and subresource of each handler. The order does not matter.
+const HANDLERS: &[(&str, &str, &str, Handler)] = &[
+    ("", "nodes", "proxy", proxy::node),
+    ("", "pods", "attach", kubelet::stream),
+    ("", "pods", "binding", binding::bind),
+    ("", "pods", "eviction", eviction::evict),
+    ("", "pods", "exec", kubelet::stream),
+    ("", "pods", "log", kubelet::log),
+    ("", "pods", "portforward", kubelet::port_forward),
+    ("", "pods", "proxy", proxy::pod),
+    ("", "serviceaccounts", "token", token::request),
+    ("", "services", "proxy", proxy::service),
+    ("authentication.k8s.io", "selfsubjectreviews", "", reviews::whoami),
+    ("authentication.k8s.io", "tokenreviews", "", reviews::token),
+    ("authorization.k8s.io", "localsubjectaccessreviews", "", reviews::access),
+    ("authorization.k8s.io", "selfsubjectaccessreviews", "", reviews::own_access),
+    ("authorization.k8s.io", "selfsubjectrulesreviews", "", reviews::own_rules),
+    ("authorization.k8s.io", "subjectaccessreviews", "", reviews::access),
+];
+
+/// Serves a request that has a handler of its own.
+///
+/// # Errors
+/// What the handler finds.
+pub async fn dispatch(call: Call, request: Request) -> Result<Response, Status> {
+    let wanted = (&*call.row.group, &*call.row.plural, call.info.subresource.as_str());
+    let found = HANDLERS.iter().find(|(group, plural, sub, _)| (*group, *plural, *sub) == wanted);
+    let allowed = match call.row.subresource(&call.info.subresource) {
+        Some(crate::resource::Subresource::Custom { verbs, .. }) => verbs.contains(&call.info.verb.as_str()),
+        _ => call.info.verb == "create",
+    };
+    match found {
+        Some((.., handler)) if allowed => handler(call, request).await,
+        _ => Err(Status::method_not_supported(&call.row.group, &call.row.plural, &call.info.verb)),
+    }
+}

@@ -1,0 +1,119 @@
+//! The apiserver's flags, with upstream's names and defaults.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use daemon::CommonFlags;
+
+/// Flags of the apiserver.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "apiserver", version, about = "Serves the Kubernetes API from etcd")]
+pub struct Flags {
+    /// Flags that every daemon has.
+    #[command(flatten)]
+    pub common: CommonFlags,
+    /// The address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// The port to listen on.
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+    /// The address at which the members of the cluster reach this server.
+    #[arg(long)]
+    pub advertise_address: Option<IpAddr>,
+    /// etcd servers, comma-separated.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub etcd_servers: Vec<String>,
+    /// The authority of etcd's certificates.
+    #[arg(long)]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The client certificate for etcd.
+    #[arg(long)]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// The authority of client certificates.
+    #[arg(long)]
+    pub client_ca_file: PathBuf,
+    /// The serving certificate.
+    #[arg(long)]
+    pub tls_cert_file: PathBuf,
+    /// Its key.
+    #[arg(long)]
+    pub tls_private_key_file: PathBuf,
+    /// The issuer of ServiceAccount tokens.
+    #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
+    pub service_account_issuer: String,
+    /// Public keys that tokens may be signed with; may be repeated.
+    #[arg(long)]
+    pub service_account_key_file: Vec<PathBuf>,
+    /// The private key that signs tokens.
+    #[arg(long)]
+    pub service_account_signing_key_file: PathBuf,
+    /// The range of cluster IPs.
+    #[arg(long, default_value = "10.96.0.0/16")]
+    pub service_cluster_ip_range: ipnet::IpNet,
+    /// The range of node ports.
+    #[arg(long, default_value = "30000-32767")]
+    pub service_node_port_range: String,
+    /// The client certificate for kubelets.
+    #[arg(long)]
+    pub kubelet_client_certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub kubelet_client_key: Option<PathBuf>,
+    /// The authority of kubelets' serving certificates.
+    #[arg(long)]
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// How long Events are kept, in seconds.
+    #[arg(long, default_value_t = 3_600)]
+    pub event_ttl: i64,
+    /// How secrets are encrypted at rest: an EncryptionConfiguration.
+    #[arg(long)]
+    pub encryption_provider_config: Option<PathBuf>,
+}
+
+impl AsRef<CommonFlags> for Flags {
+    fn as_ref(&self) -> &CommonFlags {
+        &self.common
+    }
+}
+
+/// What of the flags the verbs and handlers need.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address at which the members of the cluster reach this server.
+    pub advertise_address: IpAddr,
+    /// The port at that address.
+    pub port: u16,
+    /// How to reach kubelets.
+    pub kubelets: Option<KubeletTls>,
+    /// The range of cluster IPs.
+    pub service_range: ipnet::IpNet,
+    /// The first and last node port.
+    pub node_ports: (u16, u16),
+}
+
+/// Files for connections to kubelets.
+#[derive(Debug, Clone)]
+pub struct KubeletTls {
+    /// Our client certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authority of kubelets' certificates.
+    pub ca: PathBuf,
+}
+
+/// Parses `30000-32767`.
+///
+/// # Errors
+/// What is no range of ports.
+pub fn port_range(text: &str) -> anyhow::Result<(u16, u16)> {
+    let parsed = text.split_once('-').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    match parsed {
+        Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
+        _ => anyhow::bail!("{text:?} is no range of ports such as 30000-32767"),
+    }
+}

@@ -1,0 +1,5 @@
+//! The group `apps`.
+
+pub mod controllerrevisions;
+pub mod deployments;
+pub mod replicasets;

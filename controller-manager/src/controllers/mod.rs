@@ -1,0 +1,166 @@
+//! The list of controllers. It does nothing else. Names are upstream's, as `--controllers` takes them.
+
+use std::sync::Arc;
+
+use crate::flags::Flags;
+use crate::runner::Controller;
+
+pub mod deployment;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod endpointslice_mirroring;
+pub mod garbage_collector;
+pub mod namespace;
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod pod_gc;
+pub mod replicaset;
+pub mod root_ca;
+pub mod serviceaccount;
+pub mod taint_eviction;
+
+/// A controller, or none when its flags are not set.
+pub type Made = anyhow::Result<Option<Arc<dyn Controller>>>;
+
+/// One line of the list.
+pub struct Row {
+    /// Upstream's name.
+    pub name: &'static str,
+    /// The name its queue's metrics carry.
+    pub queue: &'static str,
+    /// The component in its events.
+    pub component: &'static str,
+    /// The kinds whose caches it reads.
+    pub reads: &'static [(&'static str, &'static str)],
+    /// How many keys it works on at a time.
+    pub workers: fn(&Flags) -> usize,
+    /// Makes it, when the flags allow.
+    pub make: fn(&Flags) -> Made,
+}
+
+const CONFIG_MAPS: (&str, &str) = ("v1", "ConfigMap");
+const DEPLOYMENTS: (&str, &str) = ("apps/v1", "Deployment");
+const ENDPOINTS: (&str, &str) = ("v1", "Endpoints");
+const ENDPOINT_SLICES: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
+const LEASES: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
+const NAMESPACES: (&str, &str) = ("v1", "Namespace");
+const NODES: (&str, &str) = ("v1", "Node");
+const PODS: (&str, &str) = ("v1", "Pod");
+const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
+const SERVICES: (&str, &str) = ("v1", "Service");
+const SERVICE_ACCOUNTS: (&str, &str) = ("v1", "ServiceAccount");
+
+fn some(controller: impl Controller) -> Made {
+    Ok(Some(Arc::new(controller)))
+}
+
+/// All of them. The order has no meaning.
+pub const ALL: &[Row] = &[
+    Row {
+        name: "deployment-controller",
+        queue: "deployment",
+        component: "deployment-controller",
+        reads: &[DEPLOYMENTS, REPLICA_SETS, PODS],
+        workers: |f| f.concurrent_deployment_syncs,
+        make: |_| some(deployment::Deployments),
+    },
+    Row {
+        name: "endpoints-controller",
+        queue: "endpoint",
+        component: "endpoint-controller",
+        reads: &[SERVICES, PODS, ENDPOINTS],
+        workers: |f| f.concurrent_endpoint_syncs,
+        make: |_| some(endpoints::EndpointsOfServices),
+    },
+    Row {
+        name: "endpointslice-controller",
+        queue: "endpoint_slice",
+        component: "endpoint-slice-controller",
+        reads: &[SERVICES, PODS, NODES, ENDPOINT_SLICES],
+        workers: |f| f.concurrent_service_endpoint_syncs,
+        make: |_| some(endpointslice::EndpointSlices),
+    },
+    Row {
+        name: "endpointslice-mirroring-controller",
+        queue: "endpoint_slice_mirroring",
+        component: "endpoint-slice-mirroring-controller",
+        reads: &[SERVICES, ENDPOINTS, ENDPOINT_SLICES],
+        workers: |f| f.mirroring_concurrent_service_endpoint_syncs,
+        make: |_| some(endpointslice_mirroring::Mirroring),
+    },
+    Row {
+        name: "garbage-collector-controller",
+        queue: "garbage_collector",
+        component: "garbage-collector-controller",
+        reads: &[],
+        workers: |f| f.concurrent_gc_syncs,
+        make: |_| some(garbage_collector::GarbageCollector::default()),
+    },
+    Row {
+        name: "namespace-controller",
+        queue: "namespace",
+        component: "namespace-controller",
+        reads: &[NAMESPACES, PODS],
+        workers: |f| f.concurrent_namespace_syncs,
+        make: |_| some(namespace::Namespaces),
+    },
+    Row {
+        name: "node-ipam-controller",
+        queue: "node_ipam",
+        component: "cidrAllocator",
+        reads: &[NODES],
+        workers: |_| 1,
+        make: |f| if f.allocate_node_cidrs { some(node_ipam::NodeIpam::new(f)?) } else { Ok(None) },
+    },
+    Row {
+        name: "node-lifecycle-controller",
+        queue: "node_lifecycle_controller",
+        component: "node-controller",
+        reads: &[NODES, LEASES, PODS],
+        workers: |_| 1,
+        make: |f| some(node_lifecycle::NodeLifecycle::new(f)),
+    },
+    Row {
+        name: "pod-garbage-collector-controller",
+        queue: "pod_gc",
+        component: "pod-garbage-collector",
+        reads: &[PODS, NODES],
+        workers: |_| 1,
+        make: |f| some(pod_gc::PodGc::new(f)),
+    },
+    Row {
+        name: "replicaset-controller",
+        queue: "replicaset",
+        component: "replicaset-controller",
+        reads: &[REPLICA_SETS, PODS],
+        workers: |f| f.concurrent_replicaset_syncs,
+        make: |_| some(replicaset::ReplicaSets),
+    },
+    Row {
+        name: "root-ca-certificate-publisher-controller",
+        queue: "root_ca_cert_publisher",
+        component: "root-ca-cert-publisher",
+        reads: &[NAMESPACES, CONFIG_MAPS],
+        workers: |_| 1,
+        make: |f| match &f.root_ca_file {
+            Some(file) => some(root_ca::RootCa::load(file)?),
+            None => Ok(None),
+        },
+    },
+    Row {
+        name: "serviceaccount-controller",
+        queue: "serviceaccount",
+        component: "serviceaccount-controller",
+        reads: &[NAMESPACES, SERVICE_ACCOUNTS],
+        workers: |_| 1,
+        make: |_| some(serviceaccount::ServiceAccounts),
+    },
+    Row {
+        name: "taint-eviction-controller",
+        queue: "taint_eviction",
+        component: "taint-eviction-controller",
+        reads: &[PODS, NODES],
+        workers: |_| 8,
+        make: |_| some(taint_eviction::TaintEviction::default()),
+    },
+];

@@ -1,0 +1,125 @@
+//! A real apiserver in the test's process, on a real etcd.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser as _;
+use daemon::{CancellationToken, Context};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::{EtcdProcess, Pki};
+
+/// An apiserver that ends with its handle.
+#[derive(Debug)]
+pub struct ApiServer {
+    /// Its storage.
+    pub etcd: EtcdProcess,
+    /// Its authority, for further certificates.
+    pub pki: Pki,
+    /// The kubeconfig of a member of `system:masters`.
+    pub kubeconfig: PathBuf,
+    /// `https://127.0.0.1:port`
+    pub url: String,
+    dir: TempDir,
+    port: u16,
+    shutdown: CancellationToken,
+    task: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl ApiServer {
+    /// Starts one and waits until it is ready.
+    ///
+    /// # Errors
+    /// No etcd, or a server that does not come up.
+    pub async fn start() -> anyhow::Result<Self> {
+        daemon::tls::install_crypto();
+        let dir = tempfile::tempdir()?;
+        let pki = Pki::create(&dir.path().join("pki"))?;
+        let etcd = EtcdProcess::start().await?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let url = format!("https://127.0.0.1:{port}");
+        let kubeconfig = pki.kubeconfig("admin", "kubernetes-admin", Some("system:masters"), &url)?;
+        let mut server = Self { etcd, pki, kubeconfig, url, dir, port, shutdown: CancellationToken::new(), task: None };
+        server.serve(listener)?;
+        server.ready().await?;
+        Ok(server)
+    }
+
+    fn serve(&mut self, listener: TcpListener) -> anyhow::Result<()> {
+        let file = |name: &str| self.pki.file(name).display().to_string();
+        let arguments = [
+            "apiserver".to_owned(),
+            format!("--etcd-servers={}", self.etcd.url()),
+            format!("--client-ca-file={}", file("ca.crt")),
+            format!("--tls-cert-file={}", file("apiserver.crt")),
+            format!("--tls-private-key-file={}", file("apiserver.key")),
+            format!("--service-account-signing-key-file={}", file("sa.key")),
+            format!("--service-account-key-file={}", file("sa.pub")),
+            "--advertise-address=192.0.2.10".to_owned(),
+        ];
+        let flags = apiserver::Flags::try_parse_from(arguments)?;
+        self.shutdown = CancellationToken::new();
+        let context = Context::embedded("apiserver", self.shutdown.clone());
+        self.task = Some(tokio::spawn(apiserver::run::serve(flags, context, listener)));
+        Ok(())
+    }
+
+    /// Stops the server and starts it again on the same port and storage.
+    ///
+    /// # Errors
+    /// A server that does not come up.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        if let Some(task) = self.task.take() {
+            task.await??;
+        }
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).await?;
+        self.serve(listener)?;
+        self.ready().await
+    }
+
+    async fn ready(&self) -> anyhow::Result<()> {
+        let client = self.client().await?;
+        crate::eventually("the apiserver to be ready", Duration::from_secs(20), || {
+            let client = client.clone();
+            async move {
+                let request = http::Request::get("/readyz").body(vec![]).ok()?;
+                client.request_text(request).await.ok().filter(|t| t == "ok")
+            }
+        })
+        .await;
+        Ok(())
+    }
+
+    /// A client of a member of `system:masters`.
+    ///
+    /// # Errors
+    /// A kubeconfig that cannot be read.
+    pub async fn client(&self) -> anyhow::Result<kube::Client> {
+        daemon::client::connect(&self.kubeconfig, "testkit").await
+    }
+
+    /// A client of another user.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub async fn client_of(&self, user: &str, group: Option<&str>) -> anyhow::Result<kube::Client> {
+        let file = user.replace([':', '/'], "-");
+        daemon::client::connect(&self.pki.kubeconfig(&file, user, group, &self.url)?, "testkit").await
+    }
+
+    /// A folder for the test's files.
+    #[must_use]
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
