@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::flags::Flags;
 use crate::runner::Controller;
 
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslice_mirroring;
@@ -45,6 +47,7 @@ pub struct Row {
 
 const CONFIG_MAPS: (&str, &str) = ("v1", "ConfigMap");
 const CONTROLLER_REVISIONS: (&str, &str) = ("apps/v1", "ControllerRevision");
+const CRON_JOBS: (&str, &str) = ("batch/v1", "CronJob");
 const DAEMON_SETS: (&str, &str) = ("apps/v1", "DaemonSet");
 const DEPLOYMENTS: (&str, &str) = ("apps/v1", "Deployment");
 const ENDPOINTS: (&str, &str) = ("v1", "Endpoints");
@@ -54,6 +57,7 @@ const LEASES: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
 const NAMESPACES: (&str, &str) = ("v1", "Namespace");
 const NODES: (&str, &str) = ("v1", "Node");
 const PERSISTENT_VOLUME_CLAIMS: (&str, &str) = ("v1", "PersistentVolumeClaim");
+const POD_DISRUPTION_BUDGETS: (&str, &str) = ("policy/v1", "PodDisruptionBudget");
 const PODS: (&str, &str) = ("v1", "Pod");
 const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
 const REPLICATION_CONTROLLERS: (&str, &str) = ("v1", "ReplicationController");
@@ -67,6 +71,14 @@ fn some(controller: impl Controller) -> Made {
 
 /// All of them. The order has no meaning.
 pub const ALL: &[Row] = &[
+    Row {
+        name: "cronjob-controller",
+        queue: "cronjob",
+        component: "cronjob-controller",
+        reads: &[CRON_JOBS, JOBS],
+        workers: |f| f.concurrent_cron_job_syncs,
+        make: |_| some(cronjob::CronJobs),
+    },
     Row {
         name: "daemonset-controller",
         queue: "daemonset",
@@ -82,6 +94,14 @@ pub const ALL: &[Row] = &[
         reads: &[DEPLOYMENTS, REPLICA_SETS, PODS],
         workers: |f| f.concurrent_deployment_syncs,
         make: |_| some(deployment::Deployments),
+    },
+    Row {
+        name: "disruption-controller",
+        queue: "disruption",
+        component: "controllermanager",
+        reads: &[POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, DEPLOYMENTS, STATEFUL_SETS, REPLICATION_CONTROLLERS],
+        workers: |_| 1,
+        make: |_| some(disruption::Disruption),
     },
     Row {
         name: "endpoints-controller",
