@@ -20,6 +20,7 @@ pub mod node_lifecycle;
 pub mod pod_gc;
 pub mod replicaset;
 pub mod replicationcontroller;
+pub mod resourcequota;
 pub mod root_ca;
 pub mod serviceaccount;
 pub mod statefulset;
@@ -61,6 +62,7 @@ const POD_DISRUPTION_BUDGETS: (&str, &str) = ("policy/v1", "PodDisruptionBudget"
 const PODS: (&str, &str) = ("v1", "Pod");
 const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
 const REPLICATION_CONTROLLERS: (&str, &str) = ("v1", "ReplicationController");
+const RESOURCE_QUOTAS: (&str, &str) = ("v1", "ResourceQuota");
 const SERVICES: (&str, &str) = ("v1", "Service");
 const SERVICE_ACCOUNTS: (&str, &str) = ("v1", "ServiceAccount");
 const STATEFUL_SETS: (&str, &str) = ("apps/v1", "StatefulSet");
@@ -190,6 +192,14 @@ pub const ALL: &[Row] = &[
         reads: &[REPLICATION_CONTROLLERS, PODS],
         workers: |f| f.concurrent_rc_syncs,
         make: |_| some(replicationcontroller::ReplicationControllers),
+    },
+    Row {
+        name: "resourcequota-controller",
+        queue: "resourcequota_primary",
+        component: "resourcequota-controller",
+        reads: &[RESOURCE_QUOTAS, PODS, SERVICES, PERSISTENT_VOLUME_CLAIMS],
+        workers: |f| f.concurrent_resource_quota_syncs,
+        make: |_| some(resourcequota::ResourceQuotas),
     },
     Row {
         name: "root-ca-certificate-publisher-controller",
