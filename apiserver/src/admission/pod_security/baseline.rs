@@ -6,7 +6,19 @@ use super::{Check, Pod, named, of_containers};
 use crate::resources::cells::{flag, int, items, text};
 
 const CAPABILITIES: &[&str] = &[
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 const SYSCTLS: &[&str] = &[
     "kernel.shm_rmid_forced",
@@ -24,11 +36,23 @@ const SYSCTLS: &[&str] = &[
 ];
 const SELINUX_TYPES: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
-/// The rules that every level above `privileged` has, in upstream's order.
-pub(super) const ALL: &[Check] =
+/// The level's rules, in upstream's order.
+pub(super) const ALL: &[Check] = &[
+    app_armor,
+    capabilities,
+    host_namespaces,
+    host_path_volumes,
+    host_ports,
+    privileged,
+    proc_mount,
+    selinux,
+    seccomp,
+    sysctls,
+    host_process,
+];
+/// Those that `restricted` keeps, and has no stricter one for.
+pub(super) const KEPT: &[Check] =
     &[app_armor, host_namespaces, host_path_volumes, host_ports, privileged, proc_mount, selinux, sysctls, host_process];
-/// The rules that a stricter one takes the place of in `restricted`.
-pub(super) const REPLACED: &[Check] = &[capabilities, seccomp];
 
 fn app_armor(pod: &Pod<'_>) -> Option<String> {
     let unconfined = |o: &Value| o.pointer("/securityContext/appArmorProfile/type").is_some_and(|t| t == "Unconfined");
@@ -103,9 +127,8 @@ fn selinux(pod: &Pod<'_>) -> Option<String> {
             details.push(format!("{field} may not be set"));
         }
     }
-    (!setters.is_empty()).then(|| {
-        format!("seLinuxOptions ({} set forbidden securityContext.seLinuxOptions: {})", setters.join(" and "), details.join("; "))
-    })
+    (!setters.is_empty())
+        .then(|| format!("seLinuxOptions ({} set forbidden securityContext.seLinuxOptions: {})", setters.join(" and "), details.join("; ")))
 }
 
 fn sysctls(pod: &Pod<'_>) -> Option<String> {
