@@ -278,3 +278,6 @@ fn records(sandboxes: &[cri::PodSandbox], containers: &[cri::Container]) -> BTre
     }
     records
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{Attributes, Notes, Step, View};
 use super::{
     certificate_approval, certificate_signing, certificate_subject, default_ingress_class, default_storage_class,
-    default_toleration_seconds, limit_ranger, namespace_lifecycle, node_restriction, pod_security, priority, resource_quota,
-    runtime_class, service_account, storage_object_in_use, taint_nodes_by_condition, volume_resize,
+    default_toleration_seconds, limit_ranger, namespace_lifecycle, node_restriction, pod_security, priority, resource_quota, runtime_class,
+    service_account, storage_object_in_use, taint_nodes_by_condition, volume_resize,
 };
 
 /// The steps before webhooks and policies.

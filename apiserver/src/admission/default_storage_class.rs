@@ -39,7 +39,9 @@ mod tests {
     #[test]
     fn the_newest_default() {
         let class = |name: &str, year: u32| {
-            format!("{{metadata: {{name: {name}, creationTimestamp: '{year}-01-01T00:00:00Z', annotations: {{storageclass.kubernetes.io/is-default-class: 'true'}}}}}}")
+            format!(
+                "{{metadata: {{name: {name}, creationTimestamp: '{year}-01-01T00:00:00Z', annotations: {{storageclass.kubernetes.io/is-default-class: 'true'}}}}}}"
+            )
         };
         let (old, new) = (class("old", 2020), class("new", 2021));
         let world = World::of(&[("storage.k8s.io", "storageclasses", &old), ("storage.k8s.io", "storageclasses", &new)]);

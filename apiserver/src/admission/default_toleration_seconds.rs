@@ -21,9 +21,8 @@ impl Step for DefaultTolerationSeconds {
             return Ok(());
         }
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-            let about = |t: &Value| {
-                (text(t, "/key") == key || text(t, "/key").is_empty()) && matches!(text(t, "/effect"), "NoExecute" | "")
-            };
+            let about =
+                |t: &Value| (text(t, "/key") == key || text(t, "/key").is_empty()) && matches!(text(t, "/effect"), "NoExecute" | "");
             if items(pod, "/spec/tolerations").iter().any(about) {
                 continue;
             }

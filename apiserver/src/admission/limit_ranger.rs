@@ -113,12 +113,18 @@ fn claim_errors(claim: &Value, range: &Value) -> Vec<String> {
         let of = |bound: &str| quota_usage::amounts(limit.get(bound));
         for (name, bound) in of("min") {
             if requests.get(&name).is_none_or(|asked| *asked < bound) {
-                wrong.push(format!("minimum {name} usage per PersistentVolumeClaim is {bound}, but request is {}", shown(requests.get(&name))));
+                wrong.push(format!(
+                    "minimum {name} usage per PersistentVolumeClaim is {bound}, but request is {}",
+                    shown(requests.get(&name))
+                ));
             }
         }
         for (name, bound) in of("max") {
             if requests.get(&name).is_some_and(|asked| *asked > bound) {
-                wrong.push(format!("maximum {name} usage per PersistentVolumeClaim is {bound}, but request is {}", shown(requests.get(&name))));
+                wrong.push(format!(
+                    "maximum {name} usage per PersistentVolumeClaim is {bound}, but request is {}",
+                    shown(requests.get(&name))
+                ));
             }
         }
     }

@@ -60,7 +60,10 @@ mod tests {
 
     #[test]
     fn nothing_new_where_there_is_no_namespace() {
-        let world = World::of(&[("", "namespaces", "{metadata: {name: here}}"), ("", "namespaces", "{metadata: {name: going}, status: {phase: Terminating}}")]);
+        let world = World::of(&[
+            ("", "namespaces", "{metadata: {name: here}}"),
+            ("", "namespaces", "{metadata: {name: going}, status: {phase: Terminating}}"),
+        ]);
         let create = |namespace: &str| {
             let object = format!("{{metadata: {{name: a, namespace: {namespace}}}}}");
             verdict(&NamespaceLifecycle, &world, &Request::create(configmaps::row(), &object))

@@ -89,7 +89,9 @@ impl Node<'_> {
                 }
                 Ok(())
             }
-            operation => self.no(&format!("unexpected operation {:?}, node {name:?} can only create and delete mirror pods", word(operation))),
+            operation => {
+                self.no(&format!("unexpected operation {:?}, node {name:?} can only create and delete mirror pods", word(operation)))
+            }
         }
     }
 
@@ -272,16 +274,27 @@ mod tests {
         let tainted = "{metadata: {name: one}, spec: {taints: [{key: a}]}}";
         check(Request::update(nodes::row(), "{metadata: {name: one}}", tainted), "node \"one\" is not allowed to modify taints");
         check(Request::update(leases::row(), "{}", "{metadata: {name: one, namespace: kube-node-lease}}"), "ok");
-        check(Request::create(leases::row(), "{metadata: {name: two, namespace: kube-node-lease}}"), "with the same name as the requesting node");
+        check(
+            Request::create(leases::row(), "{metadata: {name: two, namespace: kube-node-lease}}"),
+            "with the same name as the requesting node",
+        );
     }
 
     #[test]
     fn its_own_pods() {
         check(Request::create(pod::row(), "{metadata: {name: a}}"), "node \"one\" can only create mirror pods");
-        check(Request::delete(pod::row(), "{metadata: {name: a}, spec: {nodeName: two}}"), "can only delete pods with spec.nodeName set to itself");
-        let on = |node: &'static str| if node == "one" { "{metadata: {name: a}, spec: {nodeName: one}}" } else { "{metadata: {name: a}, spec: {nodeName: two}}" };
+        check(
+            Request::delete(pod::row(), "{metadata: {name: a}, spec: {nodeName: two}}"),
+            "can only delete pods with spec.nodeName set to itself",
+        );
+        let on = |node: &'static str| {
+            if node == "one" { "{metadata: {name: a}, spec: {nodeName: one}}" } else { "{metadata: {name: a}, spec: {nodeName: two}}" }
+        };
         check(Request::update(pod::row(), on("one"), on("one")).part("status"), "ok");
-        check(Request::update(pod::row(), on("two"), on("two")).part("status"), "can only update pod status for pods with spec.nodeName set to itself");
+        check(
+            Request::update(pod::row(), on("two"), on("two")).part("status"),
+            "can only update pod status for pods with spec.nodeName set to itself",
+        );
     }
 
     #[test]

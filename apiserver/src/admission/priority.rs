@@ -130,8 +130,16 @@ mod tests {
     #[test]
     fn from_the_class() {
         check("priorityClassName: high", expect![[r#"{"preemptionPolicy":"Never","priority":1000,"priorityClassName":"high"}"#]]);
-        check("hostNetwork: true", expect![[r#"{"hostNetwork":true,"preemptionPolicy":"PreemptLowerPriority","priority":10,"priorityClassName":"usual"}"#]]);
+        check(
+            "hostNetwork: true",
+            expect![[r#"{"hostNetwork":true,"preemptionPolicy":"PreemptLowerPriority","priority":10,"priorityClassName":"usual"}"#]],
+        );
         check("priorityClassName: none", expect![[r#"pods "a" is forbidden: no PriorityClass with name none was found"#]]);
-        check("priorityClassName: high, priority: 5", expect![[r#"pods "a" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 1000 from the given PriorityClass name"#]]);
+        check(
+            "priorityClassName: high, priority: 5",
+            expect![[
+                r#"pods "a" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 1000 from the given PriorityClass name"#
+            ]],
+        );
     }
 }

@@ -16,8 +16,7 @@ use crate::resources::quantities::{is_extended, is_huge_pages};
 pub type List = BTreeMap<String, Quantity>;
 
 /// Core resources that quotas count by their plural alone, besides as `count/<plural>`.
-const BY_PLURAL: &[&str] =
-    &["configmaps", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas", "secrets", "services"];
+const BY_PLURAL: &[&str] = &["configmaps", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas", "secrets", "services"];
 
 /// The amounts of a tree such as `resources.requests`; what is no amount is left out.
 #[must_use]

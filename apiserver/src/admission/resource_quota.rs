@@ -110,17 +110,47 @@ mod tests {
     #[test]
     fn pods_are_charged_what_they_ask_for() {
         let quota = |used: &str| format!("status: {{hard: {{requests.cpu: '1', pods: '5'}}, used: {{requests.cpu: {used}, pods: '1'}}}}");
-        check(&quota("300m"), Request::create(pod::row(), POD), expect![[r#"[Charge { quota: ObjectKey { namespace: Some("x"), name: "q" }, resource_version: "7", used: {"pods": "2", "requests.cpu": "900m"} }]"#]]);
-        check(&quota("500m"), Request::create(pod::row(), POD), expect![[r#"pods "a" is forbidden: exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=500m, limited: requests.cpu=1"#]]);
-        check("status: {hard: {limits.cpu: '1'}, used: {}}", Request::create(pod::row(), POD), expect![[r#"pods "a" is forbidden: failed quota: q: must specify limits.cpu for: c"#]]);
-        check("status: {hard: {pods: '1'}}", Request::create(pod::row(), POD), expect![[r#"pods "a" is forbidden: status unknown for quota: q, resources: pods"#]]);
+        check(
+            &quota("300m"),
+            Request::create(pod::row(), POD),
+            expect![[
+                r#"[Charge { quota: ObjectKey { namespace: Some("x"), name: "q" }, resource_version: "7", used: {"pods": "2", "requests.cpu": "900m"} }]"#
+            ]],
+        );
+        check(
+            &quota("500m"),
+            Request::create(pod::row(), POD),
+            expect![[
+                r#"pods "a" is forbidden: exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=500m, limited: requests.cpu=1"#
+            ]],
+        );
+        check(
+            "status: {hard: {limits.cpu: '1'}, used: {}}",
+            Request::create(pod::row(), POD),
+            expect![[r#"pods "a" is forbidden: failed quota: q: must specify limits.cpu for: c"#]],
+        );
+        check(
+            "status: {hard: {pods: '1'}}",
+            Request::create(pod::row(), POD),
+            expect![[r#"pods "a" is forbidden: status unknown for quota: q, resources: pods"#]],
+        );
     }
 
     #[test]
     fn scopes_and_counts() {
-        check("spec: {scopes: [BestEffort]}, status: {hard: {pods: '0'}, used: {pods: '0'}}", Request::create(pod::row(), POD), expect!["[]"]);
+        check(
+            "spec: {scopes: [BestEffort]}, status: {hard: {pods: '0'}, used: {pods: '0'}}",
+            Request::create(pod::row(), POD),
+            expect!["[]"],
+        );
         let full = "status: {hard: {count/configmaps: '1'}, used: {count/configmaps: '1'}}";
         let map = "{metadata: {name: m, namespace: x}}";
-        check(full, Request::create(configmaps::row(), map), expect![[r#"configmaps "m" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1"#]]);
+        check(
+            full,
+            Request::create(configmaps::row(), map),
+            expect![[
+                r#"configmaps "m" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1"#
+            ]],
+        );
     }
 }

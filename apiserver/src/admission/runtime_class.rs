@@ -28,9 +28,8 @@ impl Step for RuntimeClass {
         for (key, value) in map(&class, "/scheduling/nodeSelector") {
             match selector.get(&key) {
                 Some(own) if *own != value => {
-                    let why = format!(
-                        "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {own}"
-                    );
+                    let why =
+                        format!("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {own}");
                     return Err(at.forbidden(&why));
                 }
                 _ => selector.insert(key, value),
@@ -91,9 +90,18 @@ mod tests {
 
     #[test]
     fn as_the_class_says() {
-        check("runtimeClassName: vm", expect![[r#"{"nodeSelector":{"vm":"yes"},"overhead":{"cpu":"100m"},"runtimeClassName":"vm","tolerations":[{"key":"vm"}]}"#]]);
-        check("runtimeClassName: vm, nodeSelector: {vm: 'no'}", expect![[r#"pods "a" is forbidden: conflict: runtimeClass.scheduling.nodeSelector[vm] = yes; pod.spec.nodeSelector[vm] = no"#]]);
+        check(
+            "runtimeClassName: vm",
+            expect![[r#"{"nodeSelector":{"vm":"yes"},"overhead":{"cpu":"100m"},"runtimeClassName":"vm","tolerations":[{"key":"vm"}]}"#]],
+        );
+        check(
+            "runtimeClassName: vm, nodeSelector: {vm: 'no'}",
+            expect![[r#"pods "a" is forbidden: conflict: runtimeClass.scheduling.nodeSelector[vm] = yes; pod.spec.nodeSelector[vm] = no"#]],
+        );
         check("runtimeClassName: none", expect![[r#"pods "a" is forbidden: pod rejected: RuntimeClass "none" not found"#]]);
-        check("overhead: {cpu: 1}", expect![[r#"pods "a" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"#]]);
+        check(
+            "overhead: {cpu: 1}",
+            expect![[r#"pods "a" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"#]],
+        );
     }
 }

@@ -139,7 +139,10 @@ mod tests {
         expect![[r#"pods "a" is forbidden: error looking up service account x/gone: serviceaccount "gone" not found"#]]
             .assert_eq(&verdict(&ServiceAccount, &world(), &Request::create(pod::row(), gone)));
         let mirror = "{metadata: {name: a, annotations: {kubernetes.io/config.mirror: h}}, spec: {volumes: [{name: v, secret: {}}]}}";
-        expect![[r#"pods "a" is forbidden: a mirror pod may not reference secrets"#]]
-            .assert_eq(&verdict(&ServiceAccount, &world(), &Request::create(pod::row(), mirror)));
+        expect![[r#"pods "a" is forbidden: a mirror pod may not reference secrets"#]].assert_eq(&verdict(
+            &ServiceAccount,
+            &world(),
+            &Request::create(pod::row(), mirror),
+        ));
     }
 }

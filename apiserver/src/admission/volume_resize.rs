@@ -30,7 +30,8 @@ impl Step for PersistentVolumeClaimResize {
         if class.is_some_and(|c| flag(&c, "/allowVolumeExpansion")) {
             return Ok(());
         }
-        Err(at.forbidden("only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"))
+        Err(at
+            .forbidden("only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"))
     }
 }
 
@@ -45,7 +46,9 @@ mod tests {
         let world = World::of(&[("storage.k8s.io", "storageclasses", "{metadata: {name: grows}, allowVolumeExpansion: true}")]);
         let grow = |class: &str, phase: &str| {
             let claim = |size: &str| {
-                format!("{{metadata: {{name: a}}, spec: {{storageClassName: {class}, resources: {{requests: {{storage: {size}}}}}}}, status: {{phase: {phase}}}}}")
+                format!(
+                    "{{metadata: {{name: a}}, spec: {{storageClassName: {class}, resources: {{requests: {{storage: {size}}}}}}}, status: {{phase: {phase}}}}}"
+                )
             };
             verdict(&PersistentVolumeClaimResize, &world, &Request::update(persistentvolumeclaims::row(), &claim("1Gi"), &claim("2Gi")))
         };

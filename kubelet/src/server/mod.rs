@@ -10,6 +10,7 @@ mod log_lines;
 mod node_logs;
 mod pods;
 mod query;
+mod running;
 mod streaming;
 mod summary;
 mod usage;
@@ -59,6 +60,7 @@ pub struct Server {
 /// The routes. Every one asks `delegated` first.
 pub fn router(server: Server) -> Router {
     let node: Arc<str> = server.node_name.as_str().into();
+    server.metrics.register_collector(Box::new(running::Running { pods: server.pods.clone(), node: server.node_name.clone() }));
     let measured = Router::new()
         .route("/stats/summary", get(stats_summary))
         .route("/metrics/resource", get(metrics_resource))

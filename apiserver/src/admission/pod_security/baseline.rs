@@ -6,7 +6,19 @@ use super::{Check, Pod, named, of_containers};
 use crate::resources::cells::{flag, int, items, text};
 
 const CAPABILITIES: &[&str] = &[
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 const SYSCTLS: &[&str] = &[
     "kernel.shm_rmid_forced",
@@ -103,9 +115,8 @@ fn selinux(pod: &Pod<'_>) -> Option<String> {
             details.push(format!("{field} may not be set"));
         }
     }
-    (!setters.is_empty()).then(|| {
-        format!("seLinuxOptions ({} set forbidden securityContext.seLinuxOptions: {})", setters.join(" and "), details.join("; "))
-    })
+    (!setters.is_empty())
+        .then(|| format!("seLinuxOptions ({} set forbidden securityContext.seLinuxOptions: {})", setters.join(" and "), details.join("; ")))
 }
 
 fn sysctls(pod: &Pod<'_>) -> Option<String> {

@@ -139,9 +139,15 @@ mod tests {
 
     fn world() -> World {
         let namespace = |level: &str| {
-            format!("{{metadata: {{name: {level}, labels: {{pod-security.kubernetes.io/enforce: {level}, pod-security.kubernetes.io/warn: {level}}}}}}}")
+            format!(
+                "{{metadata: {{name: {level}, labels: {{pod-security.kubernetes.io/enforce: {level}, pod-security.kubernetes.io/warn: {level}}}}}}}"
+            )
         };
-        World::of(&[("", "namespaces", &namespace("baseline")), ("", "namespaces", &namespace("restricted")), ("", "namespaces", "{metadata: {name: free}}")])
+        World::of(&[
+            ("", "namespaces", &namespace("baseline")),
+            ("", "namespaces", &namespace("restricted")),
+            ("", "namespaces", "{metadata: {name: free}}"),
+        ])
     }
 
     #[track_caller]
@@ -172,7 +178,8 @@ mod tests {
 
     #[test]
     fn templates_are_warned_about() {
-        let deployment = "{metadata: {name: a, namespace: baseline}, spec: {template: {spec: {hostNetwork: true, containers: [{name: c}]}}}}";
+        let deployment =
+            "{metadata: {name: a, namespace: baseline}, spec: {template: {spec: {hostNetwork: true, containers: [{name: c}]}}}}";
         let (_, notes) = run(&PodSecurity, &world(), &Request::create(deployments::row(), deployment)).unwrap();
         assert_eq!(notes.warnings, ["would violate PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)"]);
     }

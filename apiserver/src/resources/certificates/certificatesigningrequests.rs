@@ -162,7 +162,8 @@ impl Rules<CertificateSigningRequest> for RequestRules {
         for condition in before.iter().filter(|c| matches!(c.type_.as_str(), "Approved" | "Denied" | "Failed") && !has(&c.type_)) {
             errors.forbidden(&path, &format!("updates may not remove a condition of type {:?}", condition.type_));
         }
-        let certificate = |csr: &CertificateSigningRequest| csr.status.as_ref().and_then(|s| s.certificate.clone()).filter(|c| !c.0.is_empty());
+        let certificate =
+            |csr: &CertificateSigningRequest| csr.status.as_ref().and_then(|s| s.certificate.clone()).filter(|c| !c.0.is_empty());
         if certificate(old).is_some() && certificate(old) != certificate(new) {
             errors.forbidden(&Path::new("status").child("certificate"), "updates may not modify a certificate once it is set");
         }
@@ -208,7 +209,9 @@ mod tests {
             spec.signerName: Invalid value: "s": must be a fully qualified domain and path of the form 'example.com/signer-name'
             spec.expirationSeconds: Invalid value: 1: may not specify a duration less than 600 seconds (10 minutes)"#]]
         .assert_eq(&errors(row(), "{metadata: {name: a}, spec: {request: eA==, usages: [x], signerName: s, expirationSeconds: 1}}"));
-        let csr = |conditions: &str| format!("{{metadata: {{name: a}}, spec: {{request: eA==, signerName: a.b/c}}, status: {{conditions: {conditions}}}}}");
+        let csr = |conditions: &str| {
+            format!("{{metadata: {{name: a}}, spec: {{request: eA==, signerName: a.b/c}}, status: {{conditions: {conditions}}}}}")
+        };
         expect![[r#"
             status.conditions[0].status: Invalid value: "False": must be True for conditions of type Approved, Denied, or Failed
             status.conditions: Forbidden: updates may not remove a condition of type "Approved""#]]
