@@ -1,6 +1,7 @@
 //! The apiserver's flags, with upstream's names and defaults.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use daemon::CommonFlags;
@@ -53,7 +54,7 @@ pub struct Flags {
     pub service_account_signing_key_file: PathBuf,
     /// The range of cluster IPs.
     #[arg(long, default_value = "10.96.0.0/16")]
-    pub service_cluster_ip_range: ipnet::IpNet,
+    pub service_cluster_ip_range: ipnet::Ipv4Net,
     /// The range of node ports.
     #[arg(long, default_value = "30000-32767")]
     pub service_node_port_range: String,
@@ -90,9 +91,9 @@ pub struct Config {
     /// How to reach kubelets.
     pub kubelets: Option<KubeletTls>,
     /// The range of cluster IPs.
-    pub service_range: ipnet::IpNet,
+    pub service_range: ipnet::Ipv4Net,
     /// The first and last node port.
-    pub node_ports: (u16, u16),
+    pub node_ports: RangeInclusive<u16>,
 }
 
 /// Files for connections to kubelets.
@@ -110,10 +111,10 @@ pub struct KubeletTls {
 ///
 /// # Errors
 /// What is no range of ports.
-pub fn port_range(text: &str) -> anyhow::Result<(u16, u16)> {
+pub fn port_range(text: &str) -> anyhow::Result<RangeInclusive<u16>> {
     let parsed = text.split_once('-').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
     match parsed {
-        Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
+        Some((first, last)) if first > 0 && first <= last => Ok(first..=last),
         _ => anyhow::bail!("{text:?} is no range of ports such as 30000-32767"),
     }
 }

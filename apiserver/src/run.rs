@@ -48,7 +48,8 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
     let tokens = Tokens::load(&flags.service_account_issuer, &flags.service_account_signing_key_file, &flags.service_account_key_file)?;
     let config = config(&flags, listener.local_addr()?.port())?;
     let hub = Hub::new(etcd.clone(), Arc::new(Plain));
-    let rows = resources::builtin();
+    let mut rows = resources::builtin();
+    with_pools(&mut rows, &config);
     let openapi = OpenApi::new(rows.iter().filter_map(document).collect());
     let server = Arc::new(Server {
         catalog: ArcSwap::from_pointee(Catalog::new(rows, &hub)),
@@ -82,6 +83,14 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
     tasks.close();
     tasks.wait().await;
     served
+}
+
+/// Gives the rows that take values out of pools their pools, whose bounds the flags say.
+fn with_pools(rows: &mut [Resource], config: &Config) {
+    let pools = crate::allocate::for_services(config.service_range, config.node_ports.clone());
+    for row in rows.iter_mut().filter(|r| r.group.is_empty() && r.plural == "services") {
+        row.reserve = Some(pools.clone());
+    }
 }
 
 fn health(hub: &Arc<Hub>) -> Health {

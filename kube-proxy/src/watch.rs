@@ -162,6 +162,8 @@ async fn follow<K, T>(
             }
             Ok(Some(watcher::Event::Delete(object))) => News::One(key(&object), None),
             Ok(None) => return,
+            // A server without this kind has none of it. It may learn the kind later, so one goes on asking.
+            Err(error) if is_unknown_kind(&error) => News::All(Vec::new()),
             Err(error) => {
                 tracing::warn!(kind = %K::kind(&()), error = describe(&error), "watching");
                 continue;
@@ -171,6 +173,11 @@ async fn follow<K, T>(
             return; // the loop has ended
         }
     }
+}
+
+/// Whether the server said, to a list, that there is no such thing to list.
+fn is_unknown_kind(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 fn key<K: Resource>(object: &K) -> ObjectKey {

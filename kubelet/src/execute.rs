@@ -15,6 +15,7 @@ use kube::api::ListParams;
 
 use crate::events::{Kind, container_path};
 use crate::kubelet::Kubelet;
+use crate::mirrors::is_static;
 use crate::pod::{Sandbox, Waiting, container_spec, host_network, identity};
 use crate::spec::{Parts, log_directory, message_path};
 use crate::volumes::Mounts;
@@ -295,7 +296,12 @@ async fn sources(kubelet: &Kubelet, pod: &Pod, container: &Container, pod_ips: &
         }
     }
     let links = pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
-    sources.services = services(kubelet, namespace, links).await?;
+    sources.services = match services(kubelet, namespace, links).await {
+        Ok(services) => services,
+        // The apiserver itself may be a static pod: it cannot wait for what it serves.
+        Err(_) if is_static(pod) => vec![],
+        Err(error) => return Err(error),
+    };
     Ok(sources)
 }
 

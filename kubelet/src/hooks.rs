@@ -75,3 +75,67 @@ async fn request(action: &HTTPGetAction, target: &Target) -> Result<(), HookErro
         other => other.map(drop).map_err(HookError),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::probes::scripted::Scripted;
+
+    fn target() -> Target {
+        let says = |command: &[String]| Ok((i32::from(command[0] == "false"), command.join("+")));
+        Target {
+            runtime: Arc::new(Scripted { command: Some(Box::new(says)), ..Scripted::default() }),
+            pod: Arc::default(),
+            container: Container { name: "c".into(), ..Container::default() },
+            container_id: "1".into(),
+            pod_ip: "127.0.0.1".into(),
+        }
+    }
+
+    async fn check(hook: serde_json::Value, expected: Result<(), &str>) {
+        let hook: LifecycleHandler = serde_json::from_value(hook).unwrap();
+        assert_eq!(run(&hook, &target()).await, expected.map_err(|e| HookError(e.to_owned())));
+    }
+
+    #[tokio::test]
+    async fn a_command_must_succeed() {
+        check(json!({"exec": {"command": ["true"]}}), Ok(())).await;
+        check(json!({"exec": {"command": ["false", "x"]}}), Err("command 'false x' exited with 1: false+x")).await;
+        check(json!({}), Err("Cannot run handler: invalid handler")).await;
+    }
+
+    #[tokio::test]
+    async fn a_request_must_be_answered_and_https_falls_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 4_096];
+                let n = stream.read(&mut head).await.unwrap();
+                stream.write_all(b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await.unwrap();
+                if head.starts_with(b"GET") {
+                    head.truncate(n);
+                    return String::from_utf8(head).unwrap();
+                }
+            }
+        });
+        check(json!({"httpGet": {"port": port, "path": "/hook", "scheme": "HTTPS"}}), Ok(())).await;
+        let head = server.await.unwrap();
+        assert!(head.starts_with("GET /hook HTTP/1.1\r\n") && head.contains("user-agent: kube-lifecycle/1.35\r\n"), "{head}");
+        let refused = format!("Get \"http://127.0.0.1:{port}/\": dial tcp 127.0.0.1:{port}: connect: connection refused");
+        check(json!({"httpGet": {"port": port}}), Err(&refused)).await;
+        check(json!({"httpGet": {"port": "web"}}), Err("couldn't find port: \"web\" in container \"c\"")).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sleep_takes_its_time() {
+        let before = tokio::time::Instant::now();
+        check(json!({"sleep": {"seconds": 7}}), Ok(())).await;
+        assert_eq!(before.elapsed().as_secs(), 7);
+    }
+}

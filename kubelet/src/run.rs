@@ -1,6 +1,7 @@
 //! Puts the kubelet together and runs it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use arc_swap::ArcSwap;
 use daemon::delegated::Delegated;
 use daemon::endpoints::{Health, health_router};
 use daemon::tls::{Identity, Roots, server_config};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::NodeStatus;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -49,14 +51,14 @@ pub async fn run(flags: Flags, context: daemon::Context) -> anyhow::Result<()> {
     std::fs::create_dir_all(&flags.root_dir).with_context(|| format!("making {}", flags.root_dir.display()))?;
     let machine = Machine::read(&flags, version)?;
     let watched = Watched::new(client.clone(), context.shutdown.clone());
-    let (kubelet, reports) = assemble(flags, machine, client, runtime, Arc::new(watched.clone()), &context)?;
+    let (kubelet, reports) = assemble(flags, machine, client, runtime, Arc::new(watched.clone()), Path::new("/sys/fs/cgroup"), &context)?;
     kubelet.cgroups.prepare(allocatable(&kubelet.machine)).context("preparing the cgroups of pods")?;
 
     let shutdown = context.shutdown.clone();
     let mut tasks = JoinSet::new();
     tasks.spawn(events::publish(reports, kubelet.client.clone(), kubelet.node_name.clone(), shutdown.clone()));
     tasks.spawn(statuses::run(kubelet.statuses.clone(), kubelet.client.clone(), shutdown.clone()));
-    tasks.spawn(volumes::refresh::keep_fresh(kubelet.volumes.clone(), kubelet.pods.clone(), watched.changes(), shutdown.clone()));
+    tasks.spawn(volumes::refresh::keep_fresh(kubelet.volumes.clone(), kubelet.pods.clone(), watched, shutdown.clone()));
     tasks.spawn(node::run(kubelet.clone(), shutdown.clone()));
     tasks.spawn(node::lease::run(kubelet.clone(), shutdown.clone()));
     let (sender, receiver) = mpsc::channel(agent::QUEUE);
@@ -102,12 +104,17 @@ fn allocatable(machine: &Machine) -> Limits {
     Limits { shares: resources::shares(milli), memory, ..Limits::default() }
 }
 
-fn assemble(
+/// The kubelet's handles, and the events it will report. Nothing runs yet. `cgroups` is where the cgroup hierarchies are mounted.
+///
+/// # Errors
+/// A flag that cannot be read, no resolver configuration.
+pub fn assemble(
     flags: Flags,
     machine: Machine,
     client: kube::Client,
     runtime: Arc<dyn Runtime>,
     objects: Arc<dyn Objects>,
+    cgroups: &Path,
     context: &daemon::Context,
 ) -> anyhow::Result<(Arc<Kubelet>, mpsc::Receiver<events::Report>)> {
     let (events, reports) = Events::channel();
@@ -124,8 +131,13 @@ fn assemble(
         profiles: Profiles { root_dir: flags.root_dir.clone(), seccomp_default: flags.seccomp_default },
     };
     let parallel = if flags.serialize_image_pulls { 1 } else { flags.max_parallel_image_pulls };
-    let mut node = Node::default();
-    node.metadata.name = Some(machine.name.clone());
+    // Until the apiserver says otherwise: static pods start without it.
+    let mut node = node::register::node(&machine, &flags)?;
+    node.status = Some(NodeStatus {
+        capacity: Some(machine.capacity.clone()),
+        allocatable: Some(machine.allocatable.clone()),
+        ..NodeStatus::default()
+    });
     let kubelet = Kubelet {
         node_name: machine.name.clone(),
         clock: context.clock,
@@ -138,7 +150,7 @@ fn assemble(
             node_name: machine.name.clone(),
             node: facts.clone(),
         },
-        cgroups: Cgroups::new("/sys/fs/cgroup".as_ref(), &flags.cgroup_root, flags.cgroups_per_qos, flags.pod_max_pids),
+        cgroups: Cgroups::new(cgroups, &flags.cgroup_root, flags.cgroups_per_qos, flags.pod_max_pids),
         settings,
         facts,
         memory: machine.memory,
@@ -146,6 +158,12 @@ fn assemble(
         node: ArcSwap::from_pointee(node),
         node_bell: Notify::new(),
         pressure: ArcSwap::default(),
+        running_pods: context.metrics.register("kubelet_running_pods", "Number of pods that have a running pod sandbox", Gauge::default()),
+        running_containers: context.metrics.register(
+            "kubelet_running_containers",
+            "Number of containers currently running",
+            Gauge::default(),
+        ),
         hears_exits: Arc::default(),
         shutdown: context.shutdown.clone(),
         statuses: Arc::new(Statuses::default()),
@@ -162,33 +180,30 @@ fn assemble(
     Ok((Arc::new(kubelet), reports))
 }
 
-/// The settings in use, in the words of upstream's KubeletConfiguration.
+/// The settings in use that people ask `/configz` for, by the names of `KubeletConfiguration`.
 fn settings(flags: &Flags) -> serde_json::Value {
     serde_json::json!({
+        "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "address": flags.address,
         "port": flags.port,
-        "healthzBindAddress": flags.healthz_bind_address,
         "healthzPort": flags.healthz_port,
-        "clusterDNS": flags.cluster_dns,
         "clusterDomain": flags.cluster_domain,
+        "clusterDNS": flags.cluster_dns,
         "maxPods": flags.max_pods,
         "podPidsLimit": flags.pod_max_pids,
         "cgroupDriver": flags.cgroup_driver,
         "cgroupRoot": flags.cgroup_root,
         "cgroupsPerQOS": flags.cgroups_per_qos,
         "cpuCFSQuota": flags.cpu_cfs_quota,
-        "containerLogMaxFiles": flags.container_log_max_files,
-        "containerLogMaxSize": flags.container_log_max_size,
+        "nodeLeaseDurationSeconds": flags.node_lease_duration_seconds,
         "containerRuntimeEndpoint": flags.container_runtime_endpoint,
+        "containerLogMaxSize": flags.container_log_max_size,
+        "containerLogMaxFiles": flags.container_log_max_files,
         "imageGCHighThresholdPercent": flags.image_gc_high_threshold,
         "imageGCLowThresholdPercent": flags.image_gc_low_threshold,
-        "nodeLeaseDurationSeconds": flags.node_lease_duration_seconds,
-        "podLogsDir": flags.pod_logs_dir,
-        "resolvConf": flags.resolv_conf,
         "serializeImagePulls": flags.serialize_image_pulls,
-        "staticPodPath": flags.pod_manifest_path,
-        "nodeStatusUpdateFrequency": format!("{}s", flags.node_status_update_frequency.as_secs()),
-        "syncFrequency": format!("{}s", flags.sync_frequency.as_secs()),
+        "seccompDefault": flags.seccomp_default,
     })
 }
 

@@ -117,7 +117,7 @@ impl Statuses {
 
 /// Sends statuses until `shutdown`.
 pub async fn run(statuses: Arc<Statuses>, client: Client, shutdown: CancellationToken) {
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         let batch = statuses.dirty();
         if batch.is_empty() {

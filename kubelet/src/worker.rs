@@ -40,7 +40,7 @@ enum Phase {
     /// Its containers are being ended.
     Terminating(Ending),
     /// Nothing of it runs, and its volumes and cgroup are gone.
-    Terminated,
+    Terminated(Ending),
 }
 
 /// Looks at a pod after a failure of the runtime itself.
@@ -58,6 +58,8 @@ pub struct Worker {
     waiting: BTreeMap<String, Waiting>,
     sandbox_failure: Option<Waiting>,
     backoff: BTreeMap<String, Backoff>,
+    /// The back-offs that people were told of: once each.
+    told: BTreeMap<String, Timestamp>,
     kills: HashMap<String, (Timestamp, AbortHandle)>,
     tasks: TaskTracker,
     volumes_at: Timestamp,
@@ -82,6 +84,7 @@ impl Worker {
             waiting: BTreeMap::new(),
             sandbox_failure: None,
             backoff: BTreeMap::new(),
+            told: BTreeMap::new(),
             kills: HashMap::new(),
             tasks: TaskTracker::new(),
             volumes_at: Timestamp::MIN,
@@ -157,22 +160,19 @@ impl Worker {
             ending: None,
         };
         self.advance(&desired, &seen, now);
-        if let Phase::Terminating(ending) = &self.phase {
+        let terminated = matches!(self.phase, Phase::Terminated(_));
+        if let Phase::Terminating(ending) | Phase::Terminated(ending) = &self.phase {
             seen.ending = Some(ending.clone());
-        } else if self.phase == Phase::Terminated {
-            seen.ending = Some(Ending { deadline: now, verdict: None });
         }
         self.report(&pod, &seen, now);
-        if self.phase == Phase::Terminated {
+        if terminated {
             return Ok(Some(self.after_end(&desired).await));
         }
         let actions = pod::plan(&pod, &seen, now);
         if actions.is_empty() && seen.ending.is_some() {
             self.give_back(&pod).await;
-            if self.phase == Phase::Terminated {
-                return Ok(None);
-            }
-            return Ok(Some(RUNTIME_RETRY));
+            let terminated = matches!(self.phase, Phase::Terminated(_));
+            return Ok((!terminated).then_some(RUNTIME_RETRY));
         }
         tracing::debug!(namespace, name, ?actions, "plan");
         self.refresh_volumes(&pod, &seen, now).await;
@@ -254,7 +254,9 @@ impl Worker {
                 PodAction::WaitUntil(at) => until(at),
                 PodAction::BackOff { name, until: at } => {
                     until(at);
-                    self.say_back_off(pod, &name);
+                    if self.told.insert(name.clone(), at) != Some(at) {
+                        self.say_back_off(pod, &name);
+                    }
                 }
                 PodAction::KillContainer { id, name, grace, why } => self.kill(pod, id, name, grace, why, &ips, now),
                 PodAction::StopSandbox { id } => {
@@ -279,7 +281,7 @@ impl Worker {
                     return None;
                 }
                 PodAction::StartContainer { name, attempt, after } => {
-                    let Some(sandbox) = seen.usable_sandbox(spec) else { return None };
+                    let sandbox = seen.usable_sandbox(spec)?;
                     let failed = execute::start_container(&self.kubelet, pod, &name, attempt, sandbox).await.err();
                     // What never came to a container (no image, no environment) has its own time to wait.
                     let made = failed.as_ref().is_none_or(|f| matches!(f.reason.as_str(), "RunContainerError" | "PostStartHookError"));
@@ -339,7 +341,9 @@ impl Worker {
             tracing::warn!(namespace, name, error = format!("{error:#}"), "the pod's cgroup could not be removed; trying again");
             return;
         }
-        self.phase = Phase::Terminated;
+        if let Phase::Terminating(ending) = &self.phase {
+            self.phase = Phase::Terminated(ending.clone());
+        }
     }
 
     /// What is left to do for a pod of which nothing runs: when it is to be deleted, its sandboxes, logs and the API object go.

@@ -95,11 +95,8 @@ pub async fn run(flags: Flags, context: Context) -> anyhow::Result<()> {
     let metrics = Metrics::new(&context.metrics, pod::DEFAULT_SCHEDULER);
     let serving = serve(&flags.serving, client.clone(), Health::new(), &context, context.shutdown.clone());
     let working = lead(client.clone(), LEASE, &flags.leader, &context, |stop| work(client.clone(), &context, metrics, stop));
-    // Whichever ends first ends the process; `serve` ends by itself only when it cannot go on.
-    tokio::select! {
-        done = working => done,
-        done = serving => done,
-    }
+    // Told to stop, both end by themselves, in order: the Lease is let go of. An error of either ends the process.
+    tokio::try_join!(working, serving).map(|((), ())| ())
 }
 
 /// Everything that wakes the loop.

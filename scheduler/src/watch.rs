@@ -161,7 +161,8 @@ async fn follow<K, Id, V>(
 {
     let mut listed = HashSet::new();
     let mut synced = false;
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let begin = || watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let mut events = begin();
     while let Some(event) = events.next().await {
         let change = match event {
             Ok(Event::Init) => {
@@ -195,6 +196,10 @@ async fn follow<K, Id, V>(
             }
             Err(error) => {
                 tracing::warn!(%error, "watching {what}");
+                // The watcher lists again by itself only when this comes as an event of a watch that had begun.
+                if matches!(&error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410) {
+                    events = begin();
+                }
                 continue;
             }
         };

@@ -13,29 +13,35 @@ use testkit::{ApiServer, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
+/// Runs a scheduler in this process until the token is cancelled.
+fn run(server: &ApiServer) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
+    let kubeconfig = server.pki.kubeconfig("scheduler", "system:kube-scheduler", None, &server.url).expect("a kubeconfig");
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+    let flags = scheduler::Flags::try_parse_from(["scheduler", &kubeconfig, "--secure-port=0"]).expect("flags");
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(scheduler::run(flags, Context::embedded("scheduler", stop.clone())));
+    (stop, running)
+}
+
 /// A cluster without kubelets whose scheduler runs in this process.
 struct Cluster {
     client: Client,
     stop: CancellationToken,
     scheduler: tokio::task::JoinHandle<anyhow::Result<()>>,
-    _server: ApiServer,
+    server: ApiServer,
 }
 
 impl Cluster {
     async fn start() -> Self {
         let server = ApiServer::start().await.expect("an apiserver");
         let client = server.client().await.expect("a client");
-        let kubeconfig = server.pki.kubeconfig("scheduler", "system:kube-scheduler", None, &server.url).expect("a kubeconfig");
-        let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
-        let flags = scheduler::Flags::try_parse_from(["scheduler", &kubeconfig, "--secure-port=0"]).expect("flags");
-        let stop = CancellationToken::new();
-        let scheduler = tokio::spawn(scheduler::run(flags, Context::embedded("scheduler", stop.clone())));
+        let (stop, scheduler) = run(&server);
         let account = serde_json::from_value(json!({"metadata": {"name": "default"}})).expect("a service account");
         Api::<ServiceAccount>::namespaced(client.clone(), "default")
             .create(&PostParams::default(), &account)
             .await
             .expect("a service account");
-        Self { client, stop, scheduler, _server: server }
+        Self { client, stop, scheduler, server }
     }
 
     fn pods(&self) -> Api<Pod> {
@@ -139,5 +145,47 @@ async fn a_burst_of_pods_is_spread_over_the_nodes() {
     for node in ["a", "b", "c"] {
         assert_eq!(nodes.iter().filter(|n| *n == node).count(), PODS / 3, "on {node}");
     }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn important_pods_take_the_room_of_others() {
+    let cluster = Cluster::start().await;
+    cluster.node("a", "1").await;
+    cluster.pod("low", "1", json!({})).await;
+    cluster.is_on("low", "a").await;
+    cluster.pod("high", "1", json!({"priority": 1000})).await;
+    cluster.is_on("high", "a").await;
+    let uid = cluster.pods().get("high").await.expect("the pod").metadata.uid.expect("a uid");
+    assert_eq!(cluster.event("low", "Preempted").await, format!("Preempted by pod {uid} on node a"));
+    assert!(cluster.pods().get_opt("low").await.expect("an answer").is_none_or(|p| p.metadata.deletion_timestamp.is_some()));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apiserver_that_was_away_is_picked_up_again() {
+    let mut cluster = Cluster::start().await;
+    cluster.node("a", "1").await;
+    cluster.pod("before", "100m", json!({})).await;
+    cluster.is_on("before", "a").await;
+    cluster.server.restart().await.expect("a restart");
+    cluster.pod("after", "100m", json!({})).await;
+    cluster.is_on("after", "a").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_schedulers_one_works_and_the_other_takes_over() {
+    let mut cluster = Cluster::start().await;
+    cluster.node("a", "1").await;
+    cluster.pod("first", "100m", json!({})).await;
+    cluster.is_on("first", "a").await;
+    let (stop, running) = run(&cluster.server);
+    // The one that leads lets go of the Lease when it stops.
+    let (stop, running) = (std::mem::replace(&mut cluster.stop, stop), std::mem::replace(&mut cluster.scheduler, running));
+    stop.cancel();
+    running.await.expect("no panic").expect("a clean stop");
+    cluster.pod("second", "100m", json!({})).await;
+    cluster.is_on("second", "a").await;
     cluster.stop().await;
 }

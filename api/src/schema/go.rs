@@ -18,6 +18,21 @@ pub fn kind_of(value: &Value, wanted: &Kind) -> String {
     }
 }
 
+/// A value as Go prints it: `map[a:1 b:[x y]]`.
+#[must_use]
+pub fn show(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let entries: Vec<_> = map.iter().map(|(k, v)| format!("{k}:{}", show(v))).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
+        Value::String(text) => text.clone(),
+        Value::Null => "<nil>".into(),
+        other => other.to_string(),
+    }
+}
+
 /// The words for malformed JSON.
 #[must_use]
 pub fn syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {

@@ -157,22 +157,44 @@ mod tests {
     #[test]
     fn protocols_of_a_port_share_its_number() {
         let dns = json!([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}, {"port": 80, "protocol": "TCP"}]);
-        check(service("NodePort", dns), None, &["30086"], expect![[r#"
+        check(
+            service("NodePort", dns),
+            None,
+            &["30086"],
+            expect![[r#"
             [{"nodePort":30087,"port":53,"protocol":"UDP"},{"nodePort":30087,"port":53,"protocol":"TCP"},{"nodePort":30088,"port":80,"protocol":"TCP"}]
             take /registry/ranges/nodeports/30087
-            take /registry/ranges/nodeports/30088"#]]);
+            take /registry/ranges/nodeports/30088"#]],
+        );
         check(service("ClusterIP", json!([{"port": 80}])), None, &[], expect![[r#"[{"port":80}]"#]]);
     }
 
     #[test]
     fn asked_for_by_value() {
         let asked = |port: i64| service("NodePort", json!([{"port": 80, "nodePort": port}]));
-        check(asked(30000), None, &["30000"], expect![[r#"Service "a" is invalid: spec.ports[0].nodePort: Invalid value: 30000: provided port is already allocated"#]]);
-        check(asked(80), None, &[], expect![[r#"Service "a" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767"#]]);
-        check(asked(30001), asked(30000), &["30000"], expect![[r#"
+        check(
+            asked(30000),
+            None,
+            &["30000"],
+            expect![[r#"Service "a" is invalid: spec.ports[0].nodePort: Invalid value: 30000: provided port is already allocated"#]],
+        );
+        check(
+            asked(80),
+            None,
+            &[],
+            expect![[
+                r#"Service "a" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767"#
+            ]],
+        );
+        check(
+            asked(30001),
+            asked(30000),
+            &["30000"],
+            expect![[r#"
             [{"nodePort":30001,"port":80}]
             take /registry/ranges/nodeports/30001
-            release /registry/ranges/nodeports/30000"#]]);
+            release /registry/ranges/nodeports/30000"#]],
+        );
         check(None, asked(30000), &["30000"], expect!["release /registry/ranges/nodeports/30000"]);
     }
 }

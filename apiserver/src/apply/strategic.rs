@@ -4,6 +4,7 @@
 //! The order of a merged list is upstream's: `$setElementOrder`, then the order in the patch, then the order of the live object
 //! (design proposal "preserve order in strategic merge patch").
 
+use api::schema::go::show;
 use api::schema::{PatchStrategy, SchemaNode};
 use serde_json::{Map, Value};
 
@@ -268,28 +269,14 @@ fn malformed(words: &str) -> PatchError {
 }
 
 fn no_merge_key(item: &Value, key: &str) -> PatchError {
-    PatchError::CannotMerge(format!("map: {} does not contain declared merge key: {key}", go_map(item)))
+    PatchError::CannotMerge(format!("map: {} does not contain declared merge key: {key}", show(item)))
 }
 
 fn bad_directive(directive: &Value, patch: &Object) -> PatchError {
     let mut patch = patch.clone();
     patch.insert(PATCH.into(), directive.clone());
     let directive = directive.as_str().map_or_else(|| directive.to_string(), str::to_owned);
-    PatchError::CannotMerge(format!("unknown patch type: {directive} in map: {}", go_map(&Value::Object(patch))))
-}
-
-/// A value as Go prints it: `map[a:1 b:[x y]]`.
-fn go_map(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let entries: Vec<_> = map.iter().map(|(k, v)| format!("{k}:{}", go_map(v))).collect();
-            format!("map[{}]", entries.join(" "))
-        }
-        Value::Array(items) => format!("[{}]", items.iter().map(go_map).collect::<Vec<_>>().join(" ")),
-        Value::String(text) => text.clone(),
-        Value::Null => "<nil>".into(),
-        other => other.to_string(),
-    }
+    PatchError::CannotMerge(format!("unknown patch type: {directive} in map: {}", show(&Value::Object(patch))))
 }
 
 #[cfg(test)]

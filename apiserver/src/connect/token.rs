@@ -64,11 +64,7 @@ pub fn request(call: Call, request: Request) -> BoxFuture<'static, Result<Respon
         review["spec"]["expirationSeconds"] = seconds.into();
         review["status"] = json!({"token": token, "expirationTimestamp": metadata::timestamp(expires)});
         let format = call.media.format;
-        Ok(respond::with_type(
-            201,
-            format.content_type(),
-            render::bytes(&review, format)?,
-        ))
+        Ok(respond::with_type(201, format.content_type(), render::bytes(&review, format)?))
     })
 }
 

@@ -231,7 +231,9 @@ impl Renderer {
             let (group, version) = api::object::split_api_version(&version);
             Schema::builtin().kind_of(group, version, &kind)
         };
-        let encoded = items.iter().map(|i| node(i).map(|m| protobuf::encode_message(i, m)).ok_or_else(|| Status::internal("an item of no known kind")));
+        let encoded = items
+            .iter()
+            .map(|i| node(i).map(|m| protobuf::encode_message(i, m)).ok_or_else(|| Status::internal("an item of no known kind")));
         Ok(protobuf::encode_list(&api_version, &kind, &frame["metadata"], &encoded.collect::<Result<Vec<_>, _>>()?).into())
     }
 
@@ -254,7 +256,9 @@ pub fn bytes(tree: &Value, format: Format) -> Result<Bytes, Status> {
     match format {
         Format::Json => serde_json::to_vec(tree).map(Bytes::from).map_err(Status::internal),
         Format::Yaml => serde_saphyr::to_string(tree).map(Bytes::from).map_err(Status::internal),
-        Format::Protobuf => protobuf::encode(tree).map(Bytes::from).ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"])),
+        Format::Protobuf => {
+            protobuf::encode(tree).map(Bytes::from).ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"]))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::options::WriteOptions;
 use super::{Call, Reply, metadata, write};
 use crate::admission::Operation;
+use crate::server::Admission;
 use crate::storage::{Expect, Outcome};
 
 /// How many generated names are tried before the client is told that they are taken.
@@ -51,7 +52,8 @@ pub async fn create(call: &Call, mut body: Value, options: &WriteOptions, mut wa
 async fn attempt_create(call: &Call, mut obj: Value, options: &WriteOptions, warnings: &mut Vec<String>) -> Result<(Value, u64), Status> {
     let row = &call.row;
     write::default(call, &mut obj)?;
-    call.server.admit(call, Operation::Create, &mut obj, None, options.dry_run, warnings).await?;
+    let admission = Admission { call, operation: Operation::Create, part: "", old: None, dry_run: options.dry_run };
+    admission.admit(&mut obj).await?;
     metadata::begin(&mut obj, row, call.now, uuid::Uuid::new_v4().to_string());
     let errors = row.hooks.create(&mut obj, call.cx()).map_err(|e| call.unfit(&e))?;
     write::check(call, &obj, errors)?;
@@ -59,12 +61,14 @@ async fn attempt_create(call: &Call, mut obj: Value, options: &WriteOptions, war
     super::ownership::created(call, options, &mut obj);
     let key = call.key(obj.name());
     let mut taken = call.taken();
+    let submitted = obj;
     for _ in 0..write::MAX_TRIES {
+        let mut obj = submitted.clone();
         let extras = match &row.reserve {
             Some(reserve) => reserve.reserve(Some(&mut obj), None, &taken, rand::random())?,
             None => vec![],
         };
-        call.server.validate(call, Operation::Create, &obj, None, options.dry_run, warnings).await?;
+        admission.validate(&obj, warnings).await?;
         let value = call.encode(&key, &obj)?;
         if options.dry_run {
             // The only thing left that could go wrong.

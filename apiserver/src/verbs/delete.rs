@@ -10,6 +10,7 @@ use super::write::{Current, MAX_TRIES};
 use super::{Body, Call, Reply, list, metadata};
 use crate::admission::Operation;
 use crate::resource::Deletion;
+use crate::server::Admission;
 use crate::storage::{Expect, Outcome};
 
 /// How one deletion ended.
@@ -100,7 +101,8 @@ async fn attempt(
     let row = &call.row;
     let old = &current.tree;
     preconditions(call, name, old, options)?;
-    call.server.validate(call, Operation::Delete, &Value::Null, Some(old), options.dry_run, warnings).await?;
+    let admission = Admission { call, operation: Operation::Delete, part: "", old: Some(old), dry_run: options.dry_run };
+    admission.validate(&Value::Null, warnings).await?;
     let mut new = old.clone();
     let how = row.hooks.deletion(&mut new, options.grace, call.cx()).map_err(|e| call.unfit(&e))?;
     let held = set_finalizers(&mut new, options.propagation);

@@ -14,6 +14,7 @@ use super::write::{Current, MAX_TRIES};
 use super::{Call, Reply, create, metadata, ownership, write};
 use crate::admission::Operation;
 use crate::resource::Deletion;
+use crate::server::Admission;
 use crate::storage::{Expect, Outcome};
 
 /// Works out what is submitted, in the row's version, from the object as it is, in the stored form.
@@ -94,7 +95,8 @@ async fn attempt(
     let mut new = project(part, call.to_stored(submitted)?, old, row.has_status());
     preconditions(call, &mut new, old)?;
     write::default(call, &mut new)?;
-    call.server.admit(call, Operation::Update, &mut new, Some(old), options.dry_run, &mut warnings).await?;
+    let admission = Admission { call, operation: Operation::Update, part: part.name(), old: Some(old), dry_run: options.dry_run };
+    admission.admit(&mut new).await?;
     metadata::carry_over(&mut new, old);
     let mut errors = Errors::new();
     metadata::validate_update(&new, old, &mut errors);
@@ -111,12 +113,14 @@ async fn attempt(
     ownership::updated(call, part, options, old, &mut new);
     let key = call.key(new.name());
     let mut taken = call.taken();
+    let worked_out = new;
     for _ in 0..MAX_TRIES {
+        let mut new = worked_out.clone();
         let extras = match (&row.reserve, part) {
             (Some(reserve), Part::Whole) => reserve.reserve(Some(&mut new), Some(old), &taken, rand::random())?,
             _ => vec![],
         };
-        call.server.validate(call, Operation::Update, &new, Some(old), options.dry_run, &mut warnings).await?;
+        admission.validate(&new, &mut warnings).await?;
         new.set_meta("resourceVersion", current.revision.to_string().into());
         if new == *old {
             return Ok(Attempt::Done(call.written(200, new, current.revision, warnings)?));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::status::Status;
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -53,7 +53,11 @@ pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Byt
             Some(v) => v,
         };
         hub.reach(from).await?;
-        let cursor = call.row.cache.cursor_after(from).map_err(|_| gone(from, hub.seen()))?;
+        let Ok(cursor) = call.row.cache.cursor_after(from) else {
+            // As upstream: once a watch is accepted, what goes wrong is an event of it. Clients list again on that, and not on an error.
+            let line = renderer.event(&json!({"type": "ERROR", "object": gone(from, hub.seen()).to_json()}));
+            return Ok((renderer.media().format, futures::stream::iter([Ok(line)]).left_stream()));
+        };
         (VecDeque::new(), cursor, from)
     };
     let lasts = options.timeout_seconds.map_or_else(|| LASTS.mul_f64(1.0 + rand::random::<f64>()), Duration::from_secs);
@@ -80,7 +84,7 @@ pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Byt
             Next::End => None,
         }
     });
-    Ok((format, stream))
+    Ok((format, stream.right_stream()))
 }
 
 fn gone(revision: u64, current: u64) -> Status {

@@ -5,19 +5,27 @@ use std::sync::Arc;
 use crate::flags::Flags;
 use crate::runner::Controller;
 
+pub mod cronjob;
+pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslice_mirroring;
 pub mod garbage_collector;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod pod_gc;
 pub mod replicaset;
+pub mod replicationcontroller;
+pub mod resourcequota;
 pub mod root_ca;
 pub mod serviceaccount;
+pub mod statefulset;
 pub mod taint_eviction;
+pub mod ttl_after_finished;
 
 /// A controller, or none when its flags are not set.
 pub type Made = anyhow::Result<Option<Arc<dyn Controller>>>;
@@ -39,16 +47,25 @@ pub struct Row {
 }
 
 const CONFIG_MAPS: (&str, &str) = ("v1", "ConfigMap");
+const CONTROLLER_REVISIONS: (&str, &str) = ("apps/v1", "ControllerRevision");
+const CRON_JOBS: (&str, &str) = ("batch/v1", "CronJob");
+const DAEMON_SETS: (&str, &str) = ("apps/v1", "DaemonSet");
 const DEPLOYMENTS: (&str, &str) = ("apps/v1", "Deployment");
 const ENDPOINTS: (&str, &str) = ("v1", "Endpoints");
 const ENDPOINT_SLICES: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
+const JOBS: (&str, &str) = ("batch/v1", "Job");
 const LEASES: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
 const NAMESPACES: (&str, &str) = ("v1", "Namespace");
 const NODES: (&str, &str) = ("v1", "Node");
+const PERSISTENT_VOLUME_CLAIMS: (&str, &str) = ("v1", "PersistentVolumeClaim");
+const POD_DISRUPTION_BUDGETS: (&str, &str) = ("policy/v1", "PodDisruptionBudget");
 const PODS: (&str, &str) = ("v1", "Pod");
 const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
+const REPLICATION_CONTROLLERS: (&str, &str) = ("v1", "ReplicationController");
+const RESOURCE_QUOTAS: (&str, &str) = ("v1", "ResourceQuota");
 const SERVICES: (&str, &str) = ("v1", "Service");
 const SERVICE_ACCOUNTS: (&str, &str) = ("v1", "ServiceAccount");
+const STATEFUL_SETS: (&str, &str) = ("apps/v1", "StatefulSet");
 
 fn some(controller: impl Controller) -> Made {
     Ok(Some(Arc::new(controller)))
@@ -57,12 +74,36 @@ fn some(controller: impl Controller) -> Made {
 /// All of them. The order has no meaning.
 pub const ALL: &[Row] = &[
     Row {
+        name: "cronjob-controller",
+        queue: "cronjob",
+        component: "cronjob-controller",
+        reads: &[CRON_JOBS, JOBS],
+        workers: |f| f.concurrent_cron_job_syncs,
+        make: |_| some(cronjob::CronJobs),
+    },
+    Row {
+        name: "daemonset-controller",
+        queue: "daemonset",
+        component: "daemonset-controller",
+        reads: &[DAEMON_SETS, CONTROLLER_REVISIONS, PODS, NODES],
+        workers: |f| f.concurrent_daemonset_syncs,
+        make: |_| some(daemonset::DaemonSets),
+    },
+    Row {
         name: "deployment-controller",
         queue: "deployment",
         component: "deployment-controller",
         reads: &[DEPLOYMENTS, REPLICA_SETS, PODS],
         workers: |f| f.concurrent_deployment_syncs,
         make: |_| some(deployment::Deployments),
+    },
+    Row {
+        name: "disruption-controller",
+        queue: "disruption",
+        component: "controllermanager",
+        reads: &[POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, DEPLOYMENTS, STATEFUL_SETS, REPLICATION_CONTROLLERS],
+        workers: |_| 1,
+        make: |_| some(disruption::Disruption),
     },
     Row {
         name: "endpoints-controller",
@@ -95,6 +136,14 @@ pub const ALL: &[Row] = &[
         reads: &[],
         workers: |f| f.concurrent_gc_syncs,
         make: |_| some(garbage_collector::GarbageCollector::default()),
+    },
+    Row {
+        name: "job-controller",
+        queue: "job",
+        component: "job-controller",
+        reads: &[JOBS, PODS],
+        workers: |f| f.concurrent_job_syncs,
+        make: |_| some(job::Jobs),
     },
     Row {
         name: "namespace-controller",
@@ -137,6 +186,22 @@ pub const ALL: &[Row] = &[
         make: |_| some(replicaset::ReplicaSets),
     },
     Row {
+        name: "replicationcontroller-controller",
+        queue: "replicationmanager",
+        component: "replication-controller",
+        reads: &[REPLICATION_CONTROLLERS, PODS],
+        workers: |f| f.concurrent_rc_syncs,
+        make: |_| some(replicationcontroller::ReplicationControllers),
+    },
+    Row {
+        name: "resourcequota-controller",
+        queue: "resourcequota_primary",
+        component: "resourcequota-controller",
+        reads: &[RESOURCE_QUOTAS, PODS, SERVICES, PERSISTENT_VOLUME_CLAIMS],
+        workers: |f| f.concurrent_resource_quota_syncs,
+        make: |_| some(resourcequota::ResourceQuotas),
+    },
+    Row {
         name: "root-ca-certificate-publisher-controller",
         queue: "root_ca_cert_publisher",
         component: "root-ca-cert-publisher",
@@ -156,11 +221,27 @@ pub const ALL: &[Row] = &[
         make: |_| some(serviceaccount::ServiceAccounts),
     },
     Row {
+        name: "statefulset-controller",
+        queue: "statefulset",
+        component: "statefulset-controller",
+        reads: &[STATEFUL_SETS, CONTROLLER_REVISIONS, PODS, PERSISTENT_VOLUME_CLAIMS],
+        workers: |f| f.concurrent_statefulset_syncs,
+        make: |_| some(statefulset::StatefulSets),
+    },
+    Row {
         name: "taint-eviction-controller",
         queue: "taint_eviction",
         component: "taint-eviction-controller",
         reads: &[PODS, NODES],
         workers: |_| 8,
         make: |_| some(taint_eviction::TaintEviction::default()),
+    },
+    Row {
+        name: "ttl-after-finished-controller",
+        queue: "ttl_jobs_to_delete",
+        component: "ttl-after-finished-controller",
+        reads: &[JOBS],
+        workers: |f| f.concurrent_ttl_after_finished_syncs,
+        make: |_| some(ttl_after_finished::TtlAfterFinished),
     },
 ];

@@ -2,6 +2,8 @@
 //!
 //! `$$` stands for one `$`, so `$$(VAR)` is the text `$(VAR)`. What names no known variable stays as it is written.
 
+use std::collections::BTreeSet;
+
 /// `text` with its references replaced; an unknown one stays.
 #[must_use]
 pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
@@ -11,17 +13,17 @@ pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Strin
     })
 }
 
-/// `text` with its references replaced.
+/// `text` with its references replaced; a variable without a value counts as unknown, as upstream has it for `subPathExpr`.
 ///
 /// # Errors
-/// The first name that is not known.
-pub fn expand_strict<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Result<String, String> {
-    let mut missing = None;
-    let out = walk(text, |name, out| match lookup(name) {
+/// The names that are not known, sorted.
+pub fn expand_strict<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Result<String, Vec<String>> {
+    let mut missing = BTreeSet::new();
+    let out = walk(text, |name, out| match lookup(name).filter(|value| !value.is_empty()) {
         Some(value) => out.push_str(value),
-        None => missing = missing.take().or_else(|| Some(name.to_owned())),
+        None => drop(missing.insert(name.to_owned())),
     });
-    missing.map_or(Ok(out), Err)
+    if missing.is_empty() { Ok(out) } else { Err(missing.into_iter().collect()) }
 }
 
 fn walk(text: &str, mut reference: impl FnMut(&str, &mut String)) -> String {
@@ -78,7 +80,13 @@ mod tests {
 
     #[test]
     fn the_strict_form_names_what_is_missing() {
-        assert_eq!(super::expand_strict("$(A)/$(B)", |n| (n == "A").then_some("1")), Err("B".to_owned()));
+        let lookup = |name: &str| match name {
+            "A" => Some("1"),
+            "EMPTY" => Some(""),
+            _ => None,
+        };
+        assert_eq!(super::expand_strict("$(A)/$(A)", lookup), Ok("1/1".to_owned()));
+        assert_eq!(super::expand_strict("$(A)/$(NO)/$(EMPTY)", lookup), Err(vec!["EMPTY".to_owned(), "NO".to_owned()]));
         assert_eq!(super::expand_strict("$$(B)", |_| None), Ok("$(B)".to_owned()));
     }
 }

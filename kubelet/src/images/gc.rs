@@ -78,7 +78,8 @@ async fn round(kubelet: &Kubelet, seen: &mut BTreeMap<String, (Timestamp, Timest
     let (capacity, available) = (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize);
     let percent = 100 - available.saturating_mul(100).checked_div(capacity).unwrap_or(100);
     let flags = &kubelet.flags;
-    if percent < u64::from(flags.image_gc_high_threshold) {
+    // As upstream: 100 means never.
+    if percent < u64::from(flags.image_gc_high_threshold) || flags.image_gc_high_threshold >= 100 {
         return Ok(());
     }
     let wanted = (capacity * u64::from(100 - flags.image_gc_low_threshold.min(100)) / 100).saturating_sub(available);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use daemon::backoff::Backoff;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
@@ -25,11 +26,18 @@ const EAGER: Duration = Duration::from_millis(500);
 /// Keeps the Node's status true until `shutdown`: the runtime's state, addresses, capacity, images; tells the runtime the pod range.
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     let mut reporter = Reporter { kubelet: kubelet.clone(), pod_cidr: String::new(), sent: None, ready: false };
+    let mut backoff = Backoff::new(EAGER, kubelet.flags.node_status_update_frequency);
     loop {
-        let pause = if reporter.ready { kubelet.flags.node_status_update_frequency } else { EAGER };
-        if let Err(error) = reporter.round().await {
-            tracing::warn!(node = kubelet.node_name, error = format!("{error:#}"), "the node's status could not be updated");
-        }
+        let pause = match reporter.round().await {
+            Ok(()) => {
+                backoff.reset();
+                if reporter.ready { kubelet.flags.node_status_update_frequency } else { EAGER }
+            }
+            Err(error) => {
+                tracing::warn!(node = kubelet.node_name, error = format!("{error:#}"), "the node's status could not be updated");
+                backoff.next_delay()
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = kubelet.node_bell.notified() => {}

@@ -72,3 +72,60 @@ pub async fn probe(host: &str, port: u16, service: &str, timeout: Duration) -> A
         ServingStatus::Unknown => Answer::Failed("service unhealthy (responded with \"UNKNOWN\")".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::post;
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use hyper::body::Frame;
+    use prost::Message as _;
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// A health service that answers with the status whose number is the service's name.
+    async fn server() -> (u16, tokio_util::sync::DropGuard) {
+        let check = |body: Body| async move {
+            let frame = body.collect().await.unwrap().to_bytes();
+            let request = HealthCheckRequest::decode(&frame[5..]).unwrap();
+            let (code, message) = match request.service.parse() {
+                Ok(status) => ("0", HealthCheckResponse { status }.encode_to_vec()),
+                Err(_) if request.service == "slow" => std::future::pending().await,
+                Err(_) => ("5", vec![]),
+            };
+            let mut data = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
+            data.extend(message);
+            let trailers = [("grpc-status", code), ("grpc-message", "unknown service")];
+            let trailers = trailers.map(|(n, v)| (n.parse::<http::HeaderName>().unwrap(), v.parse::<http::HeaderValue>().unwrap()));
+            let frames = [Frame::data(Bytes::from(data)), Frame::trailers(trailers.into_iter().collect())];
+            let body = Body::new(StreamBody::new(futures::stream::iter(frames.map(Ok::<_, std::convert::Infallible>))));
+            ([("content-type", "application/grpc")], body)
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stop = CancellationToken::new();
+        tokio::spawn(daemon::http::serve(listener, None, Router::new().route(CHECK, post(check)), stop.clone()));
+        (port, stop.drop_guard())
+    }
+
+    #[tokio::test]
+    async fn answers_mean_what_they_mean_upstream() {
+        let (port, _stop) = server().await;
+        let ask = async |service: &str| match probe("127.0.0.1", port, service, Duration::from_secs(1)).await {
+            Answer::Passed => "passed".to_owned(),
+            Answer::Failed(text) => text,
+            other => format!("{other:?}"),
+        };
+        assert_eq!(ask("1").await, "passed");
+        assert_eq!(ask("2").await, "service unhealthy (responded with \"NOT_SERVING\")");
+        assert_eq!(ask("no").await, "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service");
+        assert_eq!(ask("slow").await, "timeout: health rpc did not complete within 1s");
+        let closed = probe("127.0.0.1", 1, "", Duration::from_secs(1)).await;
+        let expected = "timeout: failed to connect service \"127.0.0.1:1\" within 1s: context deadline exceeded";
+        assert_eq!(closed, Answer::Failed(expected.into()));
+    }
+}

@@ -264,7 +264,8 @@ fn usage_of(cpu: Option<&cri::CpuUsage>, memory: Option<&cri::MemoryUsage>, swap
     Use {
         at: cpu.map(|c| c.timestamp).or(memory.map(|m| m.timestamp)).unwrap_or_default(),
         cpu: number(cpu.and_then(|c| c.usage_core_nano_seconds.as_ref())),
-        cpu_rate: value(cpu.and_then(|c| c.usage_nano_cores.as_ref())),
+        // containerd 1.6 says 0 where it has not measured.
+        cpu_rate: value(cpu.and_then(|c| c.usage_nano_cores.as_ref())).filter(|v| *v > 0),
         working_set: number(memory.and_then(|m| m.working_set_bytes.as_ref())),
         memory: value(memory.and_then(|m| m.usage_bytes.as_ref())).filter(|v| *v > 0),
         rss: value(memory.and_then(|m| m.rss_bytes.as_ref())),

@@ -48,7 +48,7 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<u32>, now: Timestamp) 
     };
     if let Some(current) = &current
         && shows(&dir.join(current), payload, group)?
-        && tops.iter().all(|top| fs::symlink_metadata(dir.join(top)).is_ok())
+        && tops.iter().all(|top| fs::symlink_metadata(dir.join(top)).is_ok_and(|m| m.is_symlink()))
     {
         return Ok(false);
     }
@@ -57,9 +57,12 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<u32>, now: Timestamp) 
     fill(&fresh, payload, group)?;
     for top in &tops {
         let link = dir.join(top);
-        if fs::symlink_metadata(&link).is_err() {
-            std::os::unix::fs::symlink(Path::new(DATA).join(top), link)?;
+        if fs::symlink_metadata(&link).is_ok_and(|m| m.is_symlink()) {
+            continue;
         }
+        // A directory that a `subPath` to a missing key has made.
+        remove_if_there(&link)?;
+        std::os::unix::fs::symlink(Path::new(DATA).join(top), link)?;
     }
     remove_if_there(&dir.join(DATA_TMP))?;
     std::os::unix::fs::symlink(&stamp, dir.join(DATA_TMP))?;
@@ -70,17 +73,19 @@ pub fn write(dir: &Path, payload: &Payload, group: Option<u32>, now: Timestamp) 
         if text == DATA || text == stamp || tops.contains(text) {
             continue;
         }
-        if text.starts_with("..") {
-            fs::remove_dir_all(dir.join(text))?;
-        } else {
-            remove_if_there(&dir.join(text))?;
-        }
+        remove_if_there(&dir.join(text))?;
     }
     Ok(true)
 }
 
+/// Removes a link or file, or a directory with what is in it.
 fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    let gone = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match gone {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -219,6 +224,17 @@ mod tests {
         fs::remove_file(dir.path().join("a")).unwrap();
         assert!(write(dir.path(), &files, None, at(1)).unwrap());
         assert_eq!(listing(dir.path()), ["..<time>", "..data/", "a=1"]);
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_a_key_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &payload(&[("a", "1")]), None, at(0)).unwrap();
+        for name in ["b", "never"] {
+            fs::create_dir(dir.path().join(name)).unwrap(); // as `subPath` does for a missing key
+        }
+        assert!(write(dir.path(), &payload(&[("a", "1"), ("b", "2")]), None, at(1)).unwrap());
+        assert_eq!(listing(dir.path()), ["..<time>", "..data/", "a=1", "b=2"]);
     }
 
     #[test]

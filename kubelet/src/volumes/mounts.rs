@@ -90,7 +90,7 @@ fn hold(volume: &Path, sub_path: &str, target: &Path) -> std::io::Result<()> {
 fn expanded(mount: &VolumeMount, env: &[(String, String)]) -> Result<String, VolumeError> {
     match mount.sub_path_expr.as_deref().filter(|e| !e.is_empty()) {
         Some(text) => expand_strict(text, |name| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()))
-            .map_err(|missing| VolumeError(format!("missing value for {missing:?}"))),
+            .map_err(|missing| VolumeError(format!("missing value for {}", missing.join(", ")))),
         None => Ok(mount.sub_path.clone().unwrap_or_default()),
     }
 }
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_sub_path_expression_needs_its_variables_and_stays_inside() {
-        check(json!({"name": "data", "mountPath": "/d", "subPathExpr": "$(NO)"}), "missing value for \"NO\"");
+        check(json!({"name": "data", "mountPath": "/d", "subPathExpr": "$(NO)"}), "missing value for NO");
         check(json!({"name": "data", "mountPath": "/d", "subPathExpr": "$(ROOT)"}), "error SubPath `/tmp` must not be an absolute path");
         check(
             json!({"name": "data", "mountPath": "/d", "subPathExpr": "$(POD)/../x"}),

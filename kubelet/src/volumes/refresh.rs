@@ -1,28 +1,39 @@
-//! Changes of ConfigMaps and Secrets carried into the volumes of running pods at once, not at the next minute.
+//! Changes of ConfigMaps and Secrets carried into the volumes of running pods at once, not at the next minute; and each
+//! minute word to [`Watched`] of what pods still need.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::VolumeHost;
-use super::watched::Changed;
+use super::watched::{Kind, Named, Watched};
+use crate::env;
 use crate::pods::Pods;
+
+/// How often it is said what pods need; well below the time after which a watch is let go.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Refreshes the volumes of every pod that shows a changed object, until `shutdown`. A pod whose volumes were not there
 /// yet is its worker's to mount.
-pub async fn keep_fresh(host: VolumeHost, pods: Arc<Pods>, mut changes: Receiver<Changed>, shutdown: CancellationToken) {
+pub async fn keep_fresh(host: VolumeHost, pods: Arc<Pods>, watched: Watched, shutdown: CancellationToken) {
+    let mut changes = watched.changes();
+    let mut minutes = tokio::time::interval(SAY_EVERY);
     loop {
-        let first = tokio::select! {
+        let mut next = tokio::select! {
             () = shutdown.cancelled() => return,
+            _ = minutes.tick() => {
+                pods.all().iter().flat_map(|known| needed(&known.pod)).for_each(|object| watched.keep(&object));
+                continue;
+            }
             change = changes.recv() => change,
         };
+        // What else has changed by now, so that a pod that shows several is refreshed once.
         let mut changed = HashSet::new();
         let mut missed = false;
-        let mut next = first;
         loop {
             match next {
                 Ok(change) => drop(changed.insert(change)),
@@ -31,15 +42,14 @@ pub async fn keep_fresh(host: VolumeHost, pods: Arc<Pods>, mut changes: Receiver
             }
             next = match changes.try_recv() {
                 Ok(change) => Ok(change),
-                Err(tokio::sync::broadcast::error::TryRecvError::Lagged(n)) => Err(RecvError::Lagged(n)),
-                Err(_) => break,
+                Err(TryRecvError::Lagged(n)) => Err(RecvError::Lagged(n)),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             };
         }
         for known in pods.all() {
             let pod = &known.pod;
-            let shown = missed || changed.iter().any(|c| shows(pod, c));
-            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-            if !shown || !host.pod_dir(uid).join("volumes").is_dir() {
+            let mounted = host.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default()).join("volumes").is_dir();
+            if !mounted || !(missed || shown(pod).iter().any(|object| changed.contains(object))) {
                 continue;
             }
             if let Err(error) = super::mount(&host, pod).await {
@@ -50,25 +60,35 @@ pub async fn keep_fresh(host: VolumeHost, pods: Arc<Pods>, mut changes: Receiver
     }
 }
 
-/// Whether a volume of the pod shows the object.
-fn shows(pod: &Pod, changed: &Changed) -> bool {
-    if pod.metadata.namespace.as_deref() != Some(&changed.namespace) {
-        return false;
+fn named(pod: &Pod, kind: Kind, name: &str) -> Named {
+    Named { kind, namespace: pod.metadata.namespace.clone().unwrap_or_default(), name: name.to_owned() }
+}
+
+/// The objects that the pod's volumes show.
+fn shown(pod: &Pod) -> Vec<Named> {
+    let mut out = vec![];
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        let projected: Vec<_> = volume.projected.iter().flat_map(|p| p.sources.iter().flatten()).collect();
+        let maps = projected.iter().filter_map(|s| s.config_map.as_ref()).map(|m| &m.name).chain(volume.config_map.iter().map(|m| &m.name));
+        out.extend(maps.map(|name| named(pod, Kind::ConfigMap, name)));
+        let secrets = volume.secret.iter().filter_map(|s| s.secret_name.as_ref());
+        let secrets = projected.iter().filter_map(|s| s.secret.as_ref()).map(|s| &s.name).chain(secrets);
+        out.extend(secrets.map(|name| named(pod, Kind::Secret, name)));
     }
-    let secret = changed.kind == "Secret";
-    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    volumes.into_iter().any(|volume| {
-        let own = if secret {
-            volume.secret.as_ref().and_then(|s| s.secret_name.as_deref())
-        } else {
-            volume.config_map.as_ref().map(|m| m.name.as_str())
-        };
-        let sources = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
-        let mut projected = sources.filter_map(|s| {
-            if secret { s.secret.as_ref().map(|s| s.name.as_str()) } else { s.config_map.as_ref().map(|m| m.name.as_str()) }
-        });
-        own == Some(&changed.name) || projected.any(|name| name == changed.name)
-    })
+    out
+}
+
+/// The objects without which a container of the pod cannot be started again.
+fn needed(pod: &Pod) -> Vec<Named> {
+    let mut out = shown(pod);
+    let Some(spec) = &pod.spec else { return out };
+    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+        let (maps, secrets) = env::wanted(container);
+        out.extend(maps.iter().map(|name| named(pod, Kind::ConfigMap, name)));
+        out.extend(secrets.iter().map(|name| named(pod, Kind::Secret, name)));
+    }
+    out.extend(spec.image_pull_secrets.iter().flatten().map(|r| named(pod, Kind::Secret, &r.name)));
+    out
 }
 
 #[cfg(test)]
@@ -78,26 +98,34 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(volume: serde_json::Value, kind: &'static str, name: &str, expected: bool) {
-        let pod: Pod =
-            serde_json::from_value(json!({"metadata": {"namespace": "ns"}, "spec": {"containers": [], "volumes": [volume]}})).unwrap();
-        let changed = |namespace: &str| Changed { kind, namespace: namespace.into(), name: name.into() };
-        assert_eq!(shows(&pod, &changed("ns")), expected);
-        assert!(!shows(&pod, &changed("other")));
+    fn check(spec: serde_json::Value, shown_names: &str, needed_names: &str) {
+        let mut spec = spec;
+        if spec.get("containers").is_none() {
+            spec["containers"] = json!([]);
+        }
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"namespace": "ns"}, "spec": spec})).unwrap();
+        let text = |objects: Vec<Named>| {
+            let line = |o: &Named| format!("{:?} {}/{}", o.kind, o.namespace, o.name);
+            objects.iter().map(line).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(text(shown(&pod)), shown_names);
+        assert_eq!(text(needed(&pod)), needed_names);
     }
 
     #[test]
     fn a_pod_shows_what_its_volumes_name() {
-        check(json!({"name": "v", "configMap": {"name": "a"}}), "ConfigMap", "a", true);
-        check(json!({"name": "v", "configMap": {"name": "a"}}), "Secret", "a", false);
-        check(json!({"name": "v", "secret": {"secretName": "a"}}), "Secret", "a", true);
-        check(
-            json!({"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}, {"configMap": {"name": "m"}}]}}),
-            "ConfigMap",
-            "m",
-            true,
-        );
-        check(json!({"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}), "Secret", "s", true);
-        check(json!({"name": "v", "emptyDir": {}}), "Secret", "", false);
+        let check_volume = |volume, names: &str| check(json!({"volumes": [volume]}), names, names);
+        check_volume(json!({"name": "v", "configMap": {"name": "a"}}), "ConfigMap ns/a");
+        check_volume(json!({"name": "v", "secret": {"secretName": "a"}}), "Secret ns/a");
+        let sources = json!([{"secret": {"name": "s"}}, {"configMap": {"name": "m"}}, {"serviceAccountToken": {"path": "t"}}]);
+        check_volume(json!({"name": "v", "projected": {"sources": sources}}), "ConfigMap ns/m, Secret ns/s");
+        check_volume(json!({"name": "v", "emptyDir": {}}), "");
+    }
+
+    #[test]
+    fn a_pod_needs_what_its_containers_and_images_name_too() {
+        let container = json!({"name": "c", "envFrom": [{"configMapRef": {"name": "e"}}],
+            "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "k", "key": "x"}}}]});
+        check(json!({"containers": [container], "imagePullSecrets": [{"name": "p"}]}), "", "ConfigMap ns/e, Secret ns/k, Secret ns/p");
     }
 }

@@ -1,7 +1,8 @@
 //! The objects that pods on this node show, kept fresh: one watch by name for each ConfigMap and Secret in use, and tokens
 //! kept until most of their life is over.
 //!
-//! What nobody has asked for in [`IDLE`] is let go. Every pod's volumes are looked at each minute, so what is in use stays.
+//! What no pod has needed for [`IDLE`] is let go; [`super::refresh`] says each minute what pods need. So a container can be
+//! started again while the apiserver is away.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::objects::{Apiserver, Error, Objects};
 
-/// A watch that nobody asked about for this long ends.
+/// A watch that no pod needed for this long ends.
 const IDLE: Duration = Duration::from_secs(180);
 /// How long a first answer may take.
 const FIRST: Duration = Duration::from_secs(20);
@@ -34,11 +35,20 @@ const MAX_CHANGES: usize = 256;
 /// Tokens kept: some pods with several audiences each.
 const MAX_TOKENS: usize = 2_000;
 
-/// Which object changed.
+/// A kind of object that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// An object that is watched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Changed {
-    /// `ConfigMap` or `Secret`.
-    pub kind: &'static str,
+pub struct Named {
+    /// Its kind.
+    pub kind: Kind,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -50,8 +60,8 @@ pub struct Changed {
 enum Seen<K> {
     /// Nothing yet.
     Pending,
-    /// The apiserver does not give it to us, and why.
-    Refused(String),
+    /// The apiserver does not give it to us.
+    Refused,
     /// There is none.
     Absent,
     /// This.
@@ -90,7 +100,7 @@ pub struct Watched {
     config_maps: Table<ConfigMap>,
     secrets: Table<Secret>,
     tokens: Arc<Mutex<HashMap<String, Token>>>,
-    changes: broadcast::Sender<Changed>,
+    changes: broadcast::Sender<Named>,
     shutdown: CancellationToken,
 }
 
@@ -111,11 +121,24 @@ impl Watched {
 
     /// The objects that change from now on.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Changed> {
+    pub fn changes(&self) -> broadcast::Receiver<Named> {
         self.changes.subscribe()
     }
 
-    /// The watched object; `None` when there is no room for another watch.
+    /// Says that a pod needs an object, so that its watch goes on.
+    pub fn keep(&self, object: &Named) {
+        let key = (object.namespace.clone(), object.name.clone());
+        let asked = match object.kind {
+            Kind::ConfigMap => self.config_maps.lock().get(&key).map(|e| e.asked.clone()),
+            Kind::Secret => self.secrets.lock().get(&key).map(|e| e.asked.clone()),
+        };
+        if let Some(asked) = asked {
+            *asked.lock() = Instant::now();
+        }
+    }
+
+    /// The watched object; `None` when there is no room for another watch, or the apiserver refuses it: then a plain
+    /// request says why, or that it does not refuse any more.
     async fn watched<K>(&self, table: &Table<K>, namespace: &str, name: &str) -> Option<Result<K, Error>>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
@@ -130,7 +153,7 @@ impl Watched {
         Some(match known {
             Seen::There(object) => Ok((*object).clone()),
             Seen::Absent => Err(Error::NotFound { kind, name: name.to_owned() }),
-            Seen::Refused(why) => Err(Error::Failed(why)),
+            Seen::Refused => return None,
             Seen::Pending => Err(Error::Failed(format!("{kind} {name:?} is not known yet"))),
         })
     }
@@ -152,8 +175,8 @@ impl Watched {
         let asked = Arc::new(Mutex::new(Instant::now()));
         entries.insert(key.clone(), Entry { seen: seen.clone(), asked: asked.clone() });
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        let changed =
-            Changed { kind: if K::kind(&()) == "Secret" { "Secret" } else { "ConfigMap" }, namespace: key.0.clone(), name: key.1.clone() };
+        let kind = if K::kind(&()) == "Secret" { Kind::Secret } else { Kind::ConfigMap };
+        let changed = Named { kind, namespace: key.0.clone(), name: key.1.clone() };
         let (table, changes, shutdown) = (table.clone(), self.changes.clone(), self.shutdown.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -205,25 +228,16 @@ where
             }
             Err(error) => {
                 tracing::debug!(name, %error, "watching an object");
-                // What was seen before is better than nothing; without anything seen, say why.
+                // What was seen before is better than nothing; without anything seen, who asks shall ask plainly.
                 seen.send_if_modified(|known| {
-                    let fresh = matches!(known, Seen::Pending | Seen::Refused(_));
-                    if fresh {
-                        *known = Seen::Refused(refusal(&error));
+                    let refused = matches!(known, Seen::Pending);
+                    if refused {
+                        *known = Seen::Refused;
                     }
-                    fresh
+                    refused
                 });
             }
         }
-    }
-}
-
-fn refusal(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
-            status.message.clone()
-        }
-        other => format!("failed to get: {other}"),
     }
 }
 
@@ -318,6 +332,64 @@ mod tests {
         assert_eq!(feed(watcher::Event::Init), "-");
         assert_eq!(feed(watcher::Event::InitApply(map("2"))), "-");
         assert_eq!(feed(watcher::Event::InitDone), "2");
+    }
+
+    /// An apiserver with one list and one watch after it, into which the test writes.
+    fn apiserver(list: serde_json::Value) -> (Client, tokio::sync::mpsc::Sender<String>) {
+        let (lines, watch) = tokio::sync::mpsc::channel::<String>(4);
+        let watch = Arc::new(Mutex::new(Some(watch)));
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            assert!(query.contains("fieldSelector=metadata.name%3Dm"), "{query}");
+            let body = if query.contains("watch=true") {
+                let lines = watch.lock().take().map(tokio_stream::wrappers::ReceiverStream::new);
+                let frames = futures::stream::iter(lines).flatten().map(|line| Ok::<_, std::io::Error>(format!("{line}\n")));
+                axum::body::Body::from_stream(frames.chain(futures::stream::pending()))
+            } else {
+                axum::body::Body::from(list.to_string())
+            };
+            async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+        });
+        (Client::new(service, "default"), lines)
+    }
+
+    #[tokio::test]
+    async fn an_object_follows_the_apiserver_and_changes_are_told() {
+        let object = |version: &str, text: &str| {
+            let meta = serde_json::json!({"name": "m", "namespace": "ns", "resourceVersion": version});
+            serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"k": text}})
+        };
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": "1"}, "items": [object("1", "old")]});
+        let (client, lines) = apiserver(list);
+        let stop = CancellationToken::new();
+        let watched = Watched::new(client, stop.clone());
+        let mut changes = watched.changes();
+        let text = async || match watched.config_map("ns", "m").await {
+            Ok(map) => map.data.iter().flatten().map(|(_, v)| v.clone()).collect(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(text().await, "old");
+        lines.send(serde_json::json!({"type": "MODIFIED", "object": object("2", "new")}).to_string()).await.unwrap();
+        let named = Named { kind: Kind::ConfigMap, namespace: "ns".into(), name: "m".into() };
+        let change = async |changes: &mut broadcast::Receiver<Named>| tokio::time::timeout(FIRST, changes.recv()).await.unwrap().unwrap();
+        assert_eq!(change(&mut changes).await, named);
+        assert_eq!(text().await, "new");
+        lines.send(serde_json::json!({"type": "DELETED", "object": object("3", "new")}).to_string()).await.unwrap();
+        assert_eq!(change(&mut changes).await, named);
+        assert_eq!(text().await, "configmap \"m\" not found");
+        stop.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_ends_when_no_pod_needs_it() {
+        let asked = Arc::new(Mutex::new(Instant::now()));
+        let (again, started) = (asked.clone(), Instant::now());
+        tokio::spawn(async move {
+            tokio::time::sleep(IDLE / 2).await;
+            *again.lock() = Instant::now();
+        });
+        idle(&asked).await;
+        assert_eq!(started.elapsed().as_secs(), (IDLE + IDLE / 2).as_secs());
     }
 
     #[test]

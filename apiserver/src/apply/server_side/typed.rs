@@ -178,11 +178,37 @@ const ALWAYS_THERE: &[&str] = &[
 pub fn compare(old: Option<&Value>, new: Option<&Value>, node: Node<'_>, builtin: bool) -> Comparison {
     let mut comparison = Comparison::default();
     let empty = Value::Object(Map::new());
-    differ(Some(old.unwrap_or(&empty)), Some(new.unwrap_or(&empty)), node, builtin, &mut Vec::new(), &mut comparison);
+    let there = if builtin { There::Inline } else { There::No };
+    differ(Some(old.unwrap_or(&empty)), Some(new.unwrap_or(&empty)), node, there, &mut Vec::new(), &mut comparison);
     comparison
 }
 
-fn differ(old: Option<&Value>, new: Option<&Value>, node: Node<'_>, fixed: bool, path: &mut Vec<Element>, out: &mut Comparison) {
+/// Whether a place is there in Go although nothing is set in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum There {
+    /// It is not.
+    No,
+    /// As a null: fields that are always written.
+    Null,
+    /// As a struct inside its parent.
+    Inline,
+}
+
+impl There {
+    /// For a part of a place.
+    fn part(self, node: Node<'_>, element: &Element) -> Self {
+        match element {
+            Element::Field(name) if self == Self::Inline => match node.and_then(|n| n.field(name)) {
+                Some(_) if ALWAYS_THERE.contains(&&**name) => Self::Inline,
+                Some((field, _)) if field.required => Self::Null,
+                _ => Self::No,
+            },
+            _ => Self::No,
+        }
+    }
+}
+
+fn differ(old: Option<&Value>, new: Option<&Value>, node: Node<'_>, there: There, path: &mut Vec<Element>, out: &mut Comparison) {
     let shapes = [old, new].map(|v| v.map(|v| shape(node, v)));
     let leaf = shapes.iter().flatten().any(|s| matches!(s, Shape::Leaf)) || [old, new].into_iter().flatten().all(is_empty);
     if leaf {
@@ -206,12 +232,11 @@ fn differ(old: Option<&Value>, new: Option<&Value>, node: Node<'_>, fixed: bool,
         let old = old_index.get(element).map(|i| &old_parts[*i]);
         let new = new_index.get(element).map(|i| &new_parts[*i]);
         let Some((.., inner)) = old.or(new) else { continue };
-        let inner_fixed = fixed && matches!(element, Element::Field(name) if ALWAYS_THERE.contains(&&**name));
         path.push(element.clone());
-        differ(old.map(|p| p.1), new.map(|p| p.1), *inner, inner_fixed, path, out);
+        differ(old.map(|p| p.1), new.map(|p| p.1), *inner, there.part(node, element), path, out);
         path.pop();
     }
-    if !fixed {
+    if there == There::No {
         match (old, new) {
             (None, Some(_)) => out.added.insert(path),
             (Some(_), None) => out.removed.insert(path),

@@ -10,6 +10,9 @@ mod rollout;
 #[cfg(test)]
 mod tests;
 
+pub use revision::encoded_hash;
+pub use rollout::resolve;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;

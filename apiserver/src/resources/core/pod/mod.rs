@@ -9,7 +9,7 @@ mod env;
 mod mounts;
 mod naming;
 mod probes;
-mod qos;
+pub(crate) mod qos;
 pub(crate) mod scheduling;
 mod security;
 pub mod spec;
