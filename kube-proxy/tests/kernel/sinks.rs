@@ -30,7 +30,11 @@ fn services(count: u32, endpoints: u32, moved: u32) -> Services {
             zones: vec![],
             nodes: vec![],
         };
-        let slice = Slice { service: key.name.clone(), ports: vec![("p".into(), port.protocol, 8080)], endpoints: (0..endpoints).map(one).collect() };
+        let slice = Slice {
+            service: key.name.clone(),
+            ports: vec![("p".into(), port.protocol, 8080)],
+            endpoints: (0..endpoints).map(one).collect(),
+        };
         services.services.insert(key.clone(), service);
         services.slices.insert(key, slice);
     }
