@@ -58,7 +58,6 @@ impl Answer {
     ///
     /// # Panics
     /// When the code is another.
-    #[must_use]
     #[track_caller]
     pub fn expect(&self, code: u16) -> Value {
         assert_eq!(self.code, code, "{} gave {}", self.asked, self.text());
@@ -69,7 +68,6 @@ impl Answer {
     ///
     /// # Panics
     /// When it did not.
-    #[must_use]
     #[track_caller]
     pub fn ok(&self) -> Value {
         assert!((200..300).contains(&self.code), "{} gave {} {}", self.asked, self.code, self.text());

@@ -42,14 +42,21 @@ async fn pages_are_of_one_revision_while_writes_go_on() {
     make(&wire, 100).await;
     let second = wire.get(&format!("{MAPS}?limit=10&continue={}", text(&first, "continue"))).await.ok();
     let third = wire.get(&format!("{MAPS}?limit=10&continue={}", text(&second, "continue"))).await.ok();
-    assert_eq!((text(&first, "resourceVersion"), text(&first, "resourceVersion")), (text(&second, "resourceVersion"), text(&third, "resourceVersion")));
+    assert_eq!(
+        (text(&first, "resourceVersion"), text(&first, "resourceVersion")),
+        (text(&second, "resourceVersion"), text(&third, "resourceVersion"))
+    );
     assert_eq!((text(&third, "continue"), &third["metadata"]["remainingItemCount"]), ("", &Value::Null));
     let all: Vec<String> = [&first, &second, &third].iter().flat_map(|l| names(l)).collect();
     assert_eq!(all, (0..25).map(|i| format!("m-{i:03}")).collect::<Vec<_>>(), "as it was when the list began");
     assert_eq!(third["items"][4]["data"], Value::Null, "the state of that revision, not the newest");
 
     let selected = wire.get(&format!("{MAPS}?limit=5&labelSelector=parity%3Deven")).await.ok();
-    assert_eq!((names(&selected).len(), &selected["metadata"]["remainingItemCount"]), (5, &Value::Null), "what a selector leaves is not counted");
+    assert_eq!(
+        (names(&selected).len(), &selected["metadata"]["remainingItemCount"]),
+        (5, &Value::Null),
+        "what a selector leaves is not counted"
+    );
     let rest = wire.get(&format!("{MAPS}?limit=50&labelSelector=parity%3Deven&continue={}", text(&selected, "continue"))).await.ok();
     assert_eq!(names(&selected).len() + names(&rest).len(), 12, "thirteen even ones and 100, without 12 and 20");
 }

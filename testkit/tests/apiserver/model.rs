@@ -60,7 +60,9 @@ async fn write(server: Arc<ApiServer>, wire: Wire, history: History, seed: u64) 
         let parity = if random.below(2) == 0 { "even" } else { "odd" };
         let answer = match random.below(10) {
             0..4 => wire.post(MAPS, &json!({"metadata": {"name": name, "labels": {"parity": parity}}})).await,
-            4..8 => wire.patch("merge", &path, &json!({"metadata": {"labels": {"parity": parity}}, "data": {"n": format!("{seed}-{n}")}})).await,
+            4..8 => {
+                wire.patch("merge", &path, &json!({"metadata": {"labels": {"parity": parity}}, "data": {"n": format!("{seed}-{n}")}})).await
+            }
             _ => {
                 let answer = wire.delete(&path).await;
                 assert!(matches!(answer.code, 200 | 404), "{}", answer.text());
@@ -131,7 +133,8 @@ impl Watcher {
         self.gaps.clear();
         self.gaps.push((0, self.at));
         loop {
-            let mut watch = wire.watch(&format!("{MAPS}?watch=1&allowWatchBookmarks=1&timeoutSeconds=1&resourceVersion={}&{selector}", self.at)).await;
+            let mut watch =
+                wire.watch(&format!("{MAPS}?watch=1&allowWatchBookmarks=1&timeoutSeconds=1&resourceVersion={}&{selector}", self.at)).await;
             let most = 1 + random.below(60);
             for _ in 0..most {
                 let Some(event) = watch.next().await else { break };
@@ -165,7 +168,7 @@ async fn every_watcher_ends_with_what_a_list_gives_having_seen_every_revision() 
     let server = Arc::new(ApiServer::start().await.expect("an apiserver"));
     let wire = server.wire().await.expect("a client");
     crate::namespace(&wire, "t").await;
-    let seed = std::process::id().into();
+    let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let history = History::default();
     let last = Arc::new(Mutex::new(None));

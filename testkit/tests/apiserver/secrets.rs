@@ -54,7 +54,6 @@ async fn a_server_that_cannot_encrypt_does_not_start() {
     std::fs::write(&path, "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources: [{resources: [secrets], providers: [{secretbox: {keys: []}}]}]\n")
         .expect("a file");
     let flags = ["--encryption-provider-config".to_owned(), path.display().to_string()];
-    let server = ApiServer::start_with(&[&flags[0], &flags[1]]);
-    let error = server.await.expect_err("no server").root_cause().to_string();
+    let error = ApiServer::start_with(&[&flags[0], &flags[1]]).await.expect_err("no server").root_cause().to_string();
     assert!(error.contains("not supported"), "{error}");
 }

@@ -63,7 +63,11 @@ async fn a_version_that_is_too_old_is_an_event_and_not_an_error() {
     server.restart().await.expect("a restart");
     let answer = wire.get(&format!("{MAPS}?watch=1&resourceVersion={}&timeoutSeconds=5", version(&first))).await;
     let event = answer.expect(200);
-    assert_eq!((&event["type"], &event["object"]["code"], &event["object"]["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")), "{event}");
+    assert_eq!(
+        (&event["type"], &event["object"]["code"], &event["object"]["reason"]),
+        (&json!("ERROR"), &json!(410), &json!("Expired")),
+        "{event}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
