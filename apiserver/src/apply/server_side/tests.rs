@@ -274,6 +274,14 @@ fn ownership_moves_from_client_side_apply_to_kubectl() {
 }
 
 #[test]
+fn another_way_to_write_a_value_is_no_conflict() {
+    let with = |cpu: Value| containers(json!([{"name": "x", "resources": {"requests": {"cpu": cpu}}}]));
+    let live = update(None, &with(json!("500m")), &options("c"), node());
+    let object = applied(Some(&live), "a", with(json!(0.5)));
+    assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"], "500m");
+}
+
+#[test]
 fn update_managers_are_capped() {
     let mut live = update(None, &deployment(json!({"replicas": 1})), &options("m00"), node());
     for i in 1..14 {
