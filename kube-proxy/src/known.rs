@@ -97,7 +97,8 @@ impl Known {
                 or(merge(&mut self.services.pods, news, listed), Changed::Policies)
             }
             Update::Namespaces(news) => {
-                let mut keyed = std::mem::take(&mut self.services.namespaces).into_iter().map(|(n, l)| (ObjectKey::new("", &n), l)).collect();
+                let mut keyed =
+                    std::mem::take(&mut self.services.namespaces).into_iter().map(|(n, l)| (ObjectKey::new("", &n), l)).collect();
                 let changed = merge(&mut keyed, news, &mut self.listed.namespaces);
                 self.services.namespaces = keyed.into_iter().map(|(key, l)| (key.name, l)).collect();
                 or(changed, Changed::Policies)

@@ -192,7 +192,13 @@ async fn neighbours(handle: &Handle, index: u32, far: &BTreeSet<Far>) -> anyhow:
         let neighbour = handle.neighbours().add(index, one.address.into()).link_layer_address(&one.hardware);
         neighbour.state(NeighbourState::Permanent).replace().execute().await.context("adding a neighbour")?;
         let forward = handle.neighbours().add_bridge(index, &one.hardware).destination(one.node.into());
-        forward.state(NeighbourState::Permanent).flags(NeighbourFlags::Own).replace().execute().await.context("adding a forwarding entry")?;
+        forward
+            .state(NeighbourState::Permanent)
+            .flags(NeighbourFlags::Own)
+            .replace()
+            .execute()
+            .await
+            .context("adding a forwarding entry")?;
     }
     Ok(())
 }

@@ -85,6 +85,8 @@ struct Pass {
     fields: String,
     /// The innermost struct: `Container`.
     structure: String,
+    /// It is a custom resource's: what does not fit is kept.
+    custom: bool,
 }
 
 impl Pass {
@@ -140,6 +142,7 @@ impl<'s> Place<'_, 's> {
         match scalar(&value, node) {
             Ok(None) => Some(value),
             Ok(replaced) => replaced,
+            Err(_) if self.pass.custom => Some(value),
             Err(Wrong::Type) => {
                 self.pass.mismatch(&go::kind_of(&value, node.kind()), node);
                 None
@@ -159,7 +162,7 @@ impl<'s> Place<'_, 's> {
             (Kind::SchemaOrArray | Kind::SchemaOrStrings, _) => Some(How::Raw),
             (Kind::List(_), true) => node.item().map(How::Typed),
             (Kind::Message(_) | Kind::Map(_), false) => Some(self.how),
-            _ => None,
+            _ => self.pass.custom.then_some(How::Untyped),
         }
     }
 }
@@ -267,7 +270,7 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
 
     fn visit_unit<E>(self) -> Result<Option<Value>, E> {
         Ok(match self.how {
-            How::Typed(node) => node.ty().nullable.then_some(Value::Null),
+            How::Typed(node) => (node.ty().nullable || self.pass.custom).then_some(Value::Null),
             How::Untyped | How::Raw => Some(Value::Null),
         })
     }
@@ -333,13 +336,14 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
                     self.pass.fields.push('.');
                 }
                 self.pass.fields.push_str(&key);
-                std::mem::replace(&mut self.pass.structure, m.short_name().to_owned())
+                let custom = std::mem::replace(&mut self.pass.custom, m.custom);
+                (std::mem::replace(&mut self.pass.structure, m.short_name().to_owned()), custom)
             });
             let value = access.next_value_seed(Place { pass: self.pass, how: inner })?;
             self.pass.path.truncate(path);
             if let Some(outer) = outer {
                 self.pass.fields.truncate(fields);
-                self.pass.structure = outer;
+                (self.pass.structure, self.pass.custom) = outer;
             }
             match value {
                 Some(value) => drop(map.insert(key, value)),

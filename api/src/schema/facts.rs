@@ -50,7 +50,15 @@ fn message(line: &'static str, packages: &[&str]) -> Message {
             }
         }
     }
-    Message { name: Cow::Owned(format!("{package}.{name}")), ty, kinds, everywhere, fields: Vec::new(), preserve_unknown: false }
+    Message {
+        name: Cow::Owned(format!("{package}.{name}")),
+        ty,
+        kinds,
+        everywhere,
+        fields: Vec::new(),
+        preserve_unknown: false,
+        custom: false,
+    }
 }
 
 fn field(line: &'static str, ids: &HashMap<&str, u32>) -> Field {

@@ -2,13 +2,14 @@
 //!
 //! A [`Schema`] is a set of messages that refer to each other. [`Schema::builtin`] is Kubernetes 1.35, read once from
 //! `api/schema/facts-1.35.txt`, whose strings it borrows. The schema of a custom resource is the same type, built at run time with
-//! [`Schema::new`]. What walks an object beside its schema (patch, apply, pruning) holds a [`SchemaNode`] and never asks which of
+//! [`Schema::structural`]. What walks an object beside its schema (patch, apply, pruning) holds a [`SchemaNode`] and never asks which of
 //! the two it is. Start reading there.
 
 pub mod check;
 mod facts;
 pub mod go;
 mod node;
+mod structural;
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -185,6 +186,8 @@ pub struct Message {
     pub fields: Vec<Field>,
     /// Fields that are not listed are kept (custom resources).
     pub preserve_unknown: bool,
+    /// Of a custom resource: what does not fit its type is kept, for validation to name.
+    pub custom: bool,
 }
 
 impl Message {

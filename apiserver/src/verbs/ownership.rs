@@ -11,7 +11,8 @@ use crate::apply::server_side::{self, ApplyOptions};
 fn reset(call: &Call, part: Part<'_>) -> &'static [&'static [&'static str]] {
     match (part, call.row.has_status()) {
         (Part::Whole, true) => &[&["status"]],
-        (Part::Sub(_), _) => &[&["spec"]],
+        (Part::Sub(_), _) if part.name() == "status" => &[&["spec"]],
+        (Part::Sub(_), true) => &[&["status"]],
         _ => &[],
     }
 }

@@ -1,10 +1,12 @@
 //! PATCH: an update whose new object is worked out from the old one. Apply is a patch with another merge.
 
+use api::field::{Errors, Path};
+use api::schema::{check, go};
 use api::status::Status;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::options::WriteOptions;
+use super::options::{Validation, WriteOptions};
 use super::projection::{self, Part};
 use super::update::{Absent, update};
 use super::{Body, Call, Reply};
@@ -50,23 +52,30 @@ impl Kind {
 pub async fn apply(call: &Call, part: Part<'_>, body: &Bytes, options: &WriteOptions) -> Result<Reply, Status> {
     let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
     if call.query.get("fieldManager").is_none_or(str::is_empty) {
-        let mut errors = api::field::Errors::new();
-        errors.required(&api::field::Path::new("fieldManager"), "is required for apply patch");
+        let mut errors = Errors::new();
+        errors.required(&Path::new("fieldManager"), "is required for apply patch");
         return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
     }
     let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("error decoding YAML: invalid UTF-8"))?;
     let applied: Value = serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
-    let mut warnings = vec![];
-    let applied = call.check_fields(applied, options, &mut warnings)?;
+    if let Part::Sub(Subresource::Scale { spec, status, selector }) = part {
+        let through = |old: &Value| {
+            let scale = projection::scale(old, spec, status, selector.as_deref())?;
+            apply::merge_patch::apply(&scale, &applied).map_err(Status::from)
+        };
+        return scale(call, part, options, spec, &through).await;
+    }
     let options = WriteOptions { apply: true, ..options.clone() };
     let api_version = call.row.api_version();
     let compute = |old: Option<&Value>| -> Result<Value, Status> {
         let live = old.map(|o| call.from_stored(o.clone())).transpose()?;
         let how = super::ownership::options(call, &part, &options, &api_version);
-        apply::server_side::apply(live.as_ref(), &applied, &how, node).map_err(Status::from)
+        // Unknown fields are refused here, whatever is asked for: nobody could own them.
+        let new = apply::server_side::apply(live.as_ref(), &applied, &how, node)?;
+        check::conform(new, node).map(|decoded| decoded.value).map_err(|e| call.unfit(&e))
     };
     let absent = if part.name().is_empty() { Absent::Create } else { Absent::NotFound };
-    update(call, part, absent, &options, warnings, &compute).await
+    update(call, part, absent, &options, vec![], &compute).await
 }
 
 /// Patches the object of the call, or a part of it.
@@ -74,7 +83,12 @@ pub async fn apply(call: &Call, part: Part<'_>, body: &Bytes, options: &WriteOpt
 /// # Errors
 /// A patch that cannot be parsed or applied, and what an update may find.
 pub async fn patch(call: &Call, part: Part<'_>, kind: Kind, body: &Bytes, options: &WriteOptions) -> Result<Reply, Status> {
-    let patch: Value = serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    if options.force.is_some() {
+        let mut errors = Errors::new();
+        errors.forbidden(&Path::new("force"), "may not be specified for non-apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
+    }
+    let (patch, duplicates) = api::json::parse_strict(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     let merge = |old: &Value| -> Result<Value, Status> {
         match kind {
             Kind::Json => apply::json_patch::apply(old, &patch),
@@ -95,14 +109,27 @@ pub async fn patch(call: &Call, part: Part<'_>, kind: Kind, body: &Bytes, option
     let compute = |old: Option<&Value>| -> Result<Value, Status> {
         let old = old.ok_or_else(|| call.not_found())?;
         let new = merge(&call.from_stored(old.clone())?)?;
-        let mut found = vec![];
-        let new = call.check_fields(new, options, &mut found)?;
-        *warnings.lock() = found;
-        Ok(new)
+        let Some(node) = call.schema() else { return Ok(new) };
+        let shown = if kind == Kind::Strategic { go::show(&patch) } else { new.to_string() };
+        let mut decoded = check::conform(new, node).map_err(|e| invalid(&shown, &e))?;
+        decoded.strict.splice(0..0, duplicates.iter().cloned());
+        match (options.validation, decoded.strict_error()) {
+            (Validation::Strict, Some(error)) => return Err(invalid(&shown, &error)),
+            (Validation::Warn, _) => *warnings.lock() = decoded.strict,
+            _ => {}
+        }
+        Ok(decoded.value)
     };
     let mut reply = update(call, part, Absent::NotFound, options, vec![], &compute).await?;
     reply.warnings.append(&mut warnings.lock());
     Ok(reply)
+}
+
+/// 422 for a patch after which the object does not fit its kind; `shown` is what upstream shows of it.
+fn invalid(shown: &str, error: &str) -> Status {
+    let mut errors = Errors::new();
+    errors.invalid(&Path::new("patch"), shown, error);
+    Status::invalid("", "", "", &errors)
 }
 
 /// Changes the number of replicas by way of a Scale, which `submitted` works out from the object as it is.
