@@ -73,8 +73,13 @@ pub fn channel(client: Client) -> (Recorder, impl Future<Output = ()>) {
     let work = async move {
         let mut memory = Memory::default();
         while let Some(told) = receive.recv().await {
-            if let Err(error) = write(&client, &mut memory, &told).await {
-                tracing::warn!(%error, reason = told.reason, "recording an event");
+            match write(&client, &mut memory, &told).await {
+                Ok(()) => {}
+                // A namespace that is going takes no more events.
+                Err(error) if matches!(code(&error), Some(403 | 404)) => {
+                    tracing::debug!(%error, reason = told.reason, "an event was refused")
+                }
+                Err(error) => tracing::warn!(%error, reason = told.reason, "recording an event"),
             }
         }
     };

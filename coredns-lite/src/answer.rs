@@ -167,11 +167,7 @@ impl Lookup<'_> {
             Kind::External(target) => {
                 let data = RData::CNAME(CNAME(target.clone()));
                 let record = Record::from_rdata(self.name.clone(), TTL, data);
-                if self.kind == RecordType::CNAME {
-                    self.found(vec![record], vec![])
-                } else {
-                    Answer::Alias(record, target.clone())
-                }
+                if self.kind == RecordType::CNAME { self.found(vec![record], vec![]) } else { Answer::Alias(record, target.clone()) }
             }
             Kind::Headless => {
                 let mut addresses: Vec<&IpAddr> = self.endpoints(namespace, name).flat_map(|e| &e.addresses).collect();

@@ -67,7 +67,11 @@ impl Metrics {
     pub fn register(registry: &Registry) -> Self {
         let duration = Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         Self {
-            requests: registry.register("coredns_dns_requests", "Counter of DNS requests made per zone, protocol and family", Family::default()),
+            requests: registry.register(
+                "coredns_dns_requests",
+                "Counter of DNS requests made per zone, protocol and family",
+                Family::default(),
+            ),
             responses: registry.register("coredns_dns_responses", "Counter of response status codes", Family::default()),
             duration: registry.register(
                 "coredns_dns_request_duration_seconds",

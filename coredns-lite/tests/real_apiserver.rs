@@ -100,7 +100,8 @@ fn names_follow_the_cluster() {
 
         // The type changes there and back, as the conformance suite does.
         let services: Api<Service> = Api::namespaced(client.clone(), "default");
-        let external = json!({"spec": {"type": "ExternalName", "externalName": "db.default.svc.cluster.local", "clusterIP": "", "clusterIPs": null}});
+        let external =
+            json!({"spec": {"type": "ExternalName", "externalName": "db.default.svc.cluster.local", "clusterIP": "", "clusterIPs": null}});
         services.patch("web", &PatchParams::default(), &Patch::Merge(external)).await.expect("a change");
         becomes("web.default.svc.cluster.local.", RecordType::CNAME, "db.default.svc.cluster.local.").await;
 

@@ -1,4 +1,5 @@
 //! Questions and answers on real sockets: UDP, TCP, truncation, forwarding, bad input.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests, too, say by panicking what is wrong")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -210,7 +211,9 @@ fn a_new_snapshot_is_answered_from_at_once() {
 fn nonsense_does_no_harm() {
     let server = Server::start("cluster.local.");
     let socket = UdpSocket::bind((LOCALHOST, 0)).unwrap();
-    for garbage in [&b""[..], b"x", &[0; 11], &[0xff; 12], &[0xff; 600], b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xc0\x0c\x00\x01\x00\x01"] {
+    for garbage in
+        [&b""[..], b"x", &[0; 11], &[0xff; 12], &[0xff; 600], b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xc0\x0c\x00\x01\x00\x01"]
+    {
         socket.send_to(garbage, server.addr).unwrap();
     }
     let code = |message: &Message| server.udp(message).metadata.response_code;

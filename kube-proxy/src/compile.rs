@@ -12,9 +12,7 @@ use crate::endpoints::{Choice, Target, choose};
 use crate::model::{Endpoint, Node, ObjectKey, Protocol, Service, ServicePort, Services};
 use crate::policy;
 use crate::ruleset::{Action, Atom, Chain, Field, Key, Match, Rule, Ruleset, Value, Verdict};
-use crate::skeleton::{
-    ADMITTED, AFFINITY, ENDPOINTS, FRONTEND, HAIRPIN, INSIDE, NO_ENDPOINTS, RESTRICTED, SERVICES, STICKY, skeleton,
-};
+use crate::skeleton::{ADMITTED, AFFINITY, ENDPOINTS, FRONTEND, HAIRPIN, INSIDE, NO_ENDPOINTS, RESTRICTED, SERVICES, STICKY, skeleton};
 
 /// The first slot of endpoints for clients inside the cluster, where those differ. No Service has so many endpoints.
 pub const INSIDE_SLOTS: u32 = 1 << 20;

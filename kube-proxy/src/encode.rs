@@ -319,8 +319,12 @@ fn condition(e: &mut Expressions<'_, '_>, condition: &Match) {
         }
         Match::Ports(first, last) => {
             e.load(&[Field::Dport]);
-            e.compare(Compare::AtLeast, &first.to_be_bytes());
-            e.compare(Compare::AtMost, &last.to_be_bytes());
+            if first == last {
+                e.compare(Compare::Equal, &first.to_be_bytes());
+            } else {
+                e.compare(Compare::AtLeast, &first.to_be_bytes());
+                e.compare(Compare::AtMost, &last.to_be_bytes());
+            }
         }
         Match::Redirected => {
             e.ct(FIRST, CT_STATUS, false);

@@ -114,8 +114,7 @@ mod tests {
         let with_port: Vec<_> = parsed.iter().map(|e| (e, 80)).collect();
         let node = Node { name: "a".into(), zone: Some("z1".into()), ..Node::default() };
         let got = choose(&with_port, &node);
-        let addresses =
-            |bytes: &[u8]| -> Vec<Target> { bytes.iter().map(|b| (IpAddr::from([10, 0, 0, *b]), 80)).collect() };
+        let addresses = |bytes: &[u8]| -> Vec<Target> { bytes.iter().map(|b| (IpAddr::from([10, 0, 0, *b]), 80)).collect() };
         assert_eq!(got, Choice { cluster: addresses(cluster), local: addresses(local) }, "{endpoints}");
     }
 

@@ -45,7 +45,11 @@ impl Metrics {
                 "In Cluster Network Programming Latency in seconds",
                 programming,
             ),
-            last_sync: registry.register(&name("last_timestamp_seconds"), "The last time proxy rules were successfully synced", Gauge::default()),
+            last_sync: registry.register(
+                &name("last_timestamp_seconds"),
+                "The last time proxy rules were successfully synced",
+                Gauge::default(),
+            ),
             last_queued: registry.register(
                 &name("last_queued_timestamp_seconds"),
                 "The last time a sync of proxy rules was queued",

@@ -250,7 +250,12 @@ impl Netfilter {
     /// # Errors
     /// A refusal, or a dump that was interrupted by a change: it must be started again.
     pub fn dump(
-        &mut self, subsystem: u8, kind: u8, family: u8, attributes: impl FnOnce(&mut Attributes<'_>), mut each: impl FnMut(&[u8]),
+        &mut self,
+        subsystem: u8,
+        kind: u8,
+        family: u8,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+        mut each: impl FnMut(&[u8]),
     ) -> io::Result<()> {
         let mut messages = Messages::default();
         messages.push(subsystem, kind, DUMP, family, attributes);

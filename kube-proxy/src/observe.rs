@@ -28,7 +28,8 @@ fn port(number: i32) -> Option<u16> {
 #[must_use]
 pub fn service(service: &core::Service) -> Option<Service> {
     let spec = service.spec.as_ref()?;
-    let cluster_ips = ips(spec.cluster_ips.iter().flatten().chain(spec.cluster_ips.is_none().then_some(&spec.cluster_ip).into_iter().flatten()));
+    let cluster_ips =
+        ips(spec.cluster_ips.iter().flatten().chain(spec.cluster_ips.is_none().then_some(&spec.cluster_ip).into_iter().flatten()));
     if cluster_ips.is_empty() || spec.type_.as_deref() == Some("ExternalName") {
         return None;
     }
@@ -68,9 +69,11 @@ pub fn slice(slice: &EndpointSlice) -> Option<Slice> {
     if slice.address_type != "IPv4" && slice.address_type != "IPv6" {
         return None;
     }
-    let ports = slice.ports.iter().flatten().filter_map(|p| {
-        Some((p.name.clone().unwrap_or_default(), Protocol::parse(p.protocol.as_deref())?, port(p.port?)?))
-    });
+    let ports = slice
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|p| Some((p.name.clone().unwrap_or_default(), Protocol::parse(p.protocol.as_deref())?, port(p.port?)?)));
     let endpoints = slice.endpoints.iter().filter_map(|e| {
         let conditions = e.conditions.as_ref();
         let ready = conditions.and_then(|c| c.ready).unwrap_or(true);

@@ -160,7 +160,12 @@ fn policy_rules(table: &mut Ruleset, services: &Services, key: &ObjectKey, direc
 
 /// Alternatives, one of which must hold for the other side.
 fn peer_matches(
-    table: &mut Ruleset, services: &Services, key: &ObjectKey, direction: Direction, allow: &Allow, name: &str,
+    table: &mut Ruleset,
+    services: &Services,
+    key: &ObjectKey,
+    direction: Direction,
+    allow: &Allow,
+    name: &str,
 ) -> Vec<Vec<Match>> {
     if allow.peers.is_empty() {
         return vec![vec![]];
@@ -215,7 +220,12 @@ fn peers<'a>(services: &'a Services, policy: &ObjectKey, allow: &Allow) -> Vec<(
 
 /// Alternatives, one of which must hold for the port.
 fn port_matches(
-    table: &mut Ruleset, services: &Services, key: &ObjectKey, direction: Direction, allow: &Allow, name: &str,
+    table: &mut Ruleset,
+    services: &Services,
+    key: &ObjectKey,
+    direction: Direction,
+    allow: &Allow,
+    name: &str,
 ) -> Vec<Vec<Match>> {
     if allow.ports.is_empty() {
         return vec![vec![]];

@@ -123,7 +123,7 @@ fn condition(condition: &Match) -> String {
         Match::Ports(first, last) => format!("th dport {first}-{last}"),
         Match::Redirected => "ct status dnat".into(),
         Match::Established => "ct state established,related".into(),
-        Match::MasqueradeWanted => format!("meta mark & {MASQUERADE_MARK:#x} == {MASQUERADE_MARK:#x}"),
+        Match::MasqueradeWanted => format!("meta mark & {MASQUERADE_MARK:#x} != 0"),
     }
 }
 

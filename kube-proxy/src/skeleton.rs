@@ -59,7 +59,11 @@ pub fn skeleton(node: &Node) -> Ruleset {
     table.sets.insert(AFFINITY.to_owned(), learnt);
 
     let mut chain = |name: &str, hook, rules| table.chains.insert(name.to_owned(), Chain { hook, rules });
-    chain("prerouting", Some(Hook::Prerouting), dispatch(node.cluster_cidr.map(Match::From).into_iter().collect(), node.cluster_cidr.is_some()));
+    chain(
+        "prerouting",
+        Some(Hook::Prerouting),
+        dispatch(node.cluster_cidr.map(Match::From).into_iter().collect(), node.cluster_cidr.is_some()),
+    );
     chain("output", Some(Hook::Output), dispatch(vec![], true));
     chain("forward", Some(Hook::Forward), forward());
     chain(ADMIT, None, admit());

@@ -20,7 +20,12 @@ pub fn set(root: &Path, flags: &Flags) {
     ] {
         let seconds = seconds.as_secs();
         if seconds > 0 {
-            set_one(root, &format!("net/netfilter/{name}"), &seconds.to_string(), "connections are remembered for another time than asked for");
+            set_one(
+                root,
+                &format!("net/netfilter/{name}"),
+                &seconds.to_string(),
+                "connections are remembered for another time than asked for",
+            );
         }
     }
 }

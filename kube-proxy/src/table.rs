@@ -6,8 +6,8 @@ use std::io;
 use crate::diff::{Transaction, diff};
 use crate::netlink::{IPV4, NFTABLES, Reader};
 use crate::ruleset::{Key, Ruleset, TABLE, Type, Value};
-use crate::skeleton::AFFINITY;
 use crate::sink::{Netlink, OwnSockets, RuleSink as _};
+use crate::skeleton::AFFINITY;
 use crate::{affinity, conntrack, elements};
 
 /// `NFT_MSG_GETRULE`.
@@ -93,7 +93,9 @@ impl Table {
             let forgotten = affinity::dump(netfilter, table)
                 .and_then(|held| netfilter.transact(|messages| elements::delete(messages, AFFINITY, &affinity::stale(&held, table))));
             match forgotten {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(%error, "forgetting clients of endpoints that are gone"),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, "forgetting clients of endpoints that are gone")
+                }
                 _ => {} // an entry that expired meanwhile is what was wanted
             }
         }
@@ -128,12 +130,18 @@ impl Table {
 fn held(kernel: &mut Netlink, applied: &Ruleset) -> io::Result<bool> {
     let netfilter = kernel.netfilter();
     let mut rules: BTreeMap<String, usize> = BTreeMap::new();
-    netfilter.dump(NFTABLES, GET_RULES, IPV4, |a| a.text(RULE_TABLE, TABLE), |body| {
-        let rule = Reader(body);
-        if let (Some(TABLE), Some(chain)) = (rule.text(RULE_TABLE), rule.text(RULE_CHAIN)) {
-            *rules.entry(chain.to_owned()).or_default() += 1;
-        }
-    })?;
+    netfilter.dump(
+        NFTABLES,
+        GET_RULES,
+        IPV4,
+        |a| a.text(RULE_TABLE, TABLE),
+        |body| {
+            let rule = Reader(body);
+            if let (Some(TABLE), Some(chain)) = (rule.text(RULE_TABLE), rule.text(RULE_CHAIN)) {
+                *rules.entry(chain.to_owned()).or_default() += 1;
+            }
+        },
+    )?;
     let expected = applied.chains.iter().map(|(name, chain)| (name.clone(), chain.rules.len()));
     if rules != expected.filter(|(_, count)| *count > 0).collect() {
         return Ok(false);

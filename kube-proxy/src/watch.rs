@@ -6,6 +6,7 @@ use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::ListParams;
 use kube::runtime::watcher::{self, Config};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Resource, ResourceExt as _};
@@ -91,9 +92,7 @@ impl Watches {
     pub async fn pods(self, node: String, whose: Whose, stop: CancellationToken) {
         let everybody = whose == Whose::Everybody;
         let config = if everybody { Config::default() } else { Config::default().fields(&format!("spec.nodeName={node}")) };
-        let project = move |p: core::Pod| {
-            observe::pod(&p, &node).map(|pod| if everybody { pod } else { Pod { labels: [].into(), ..pod } })
-        };
+        let project = move |p: core::Pod| observe::pod(&p, &node).map(|pod| if everybody { pod } else { Pod { labels: [].into(), ..pod } });
         follow(Api::<core::Pod>::all(self.client), config, project, move |news| Update::Pods(whose, news), self.updates, stop).await;
     }
 
@@ -106,7 +105,18 @@ impl Watches {
     /// Watches NetworkPolicies.
     pub async fn policies(self, stop: CancellationToken) {
         let project = |p: NetworkPolicy| observe::policy(&p);
+        // Policies are an extra: an apiserver that does not know the kind has none.
+        let unknown = Update::Policies(News::All(vec![]));
+        if self.is_unknown().await && self.updates.send(unknown).await.is_err() {
+            return;
+        }
         follow(Api::<NetworkPolicy>::all(self.client), Config::default(), project, Update::Policies, self.updates, stop).await;
+    }
+
+    /// Whether the apiserver says that it does not serve NetworkPolicies.
+    async fn is_unknown(&self) -> bool {
+        let listed = Api::<NetworkPolicy>::all(self.client.clone()).list_metadata(&ListParams::default().limit(1)).await;
+        matches!(listed, Err(kube::Error::Api(status)) if status.code == 404)
     }
 
     /// Watches Nodes.
@@ -118,7 +128,11 @@ impl Watches {
 
 /// Watches a kind until told to stop, for as long as it takes: errors are logged and retried with back-off.
 async fn follow<K, T>(
-    api: Api<K>, config: Config, project: impl Fn(K) -> Option<T>, wrap: impl Fn(News<T>) -> Update, updates: mpsc::Sender<Update>,
+    api: Api<K>,
+    config: Config,
+    project: impl Fn(K) -> Option<T>,
+    wrap: impl Fn(News<T>) -> Update,
+    updates: mpsc::Sender<Update>,
     stop: CancellationToken,
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -148,6 +162,8 @@ async fn follow<K, T>(
             }
             Ok(Some(watcher::Event::Delete(object))) => News::One(key(&object), None),
             Ok(None) => return,
+            // A server without this kind has none of it. It may learn the kind later, so one goes on asking.
+            Err(error) if is_unknown_kind(&error) => News::All(Vec::new()),
             Err(error) => {
                 tracing::warn!(kind = %K::kind(&()), error = describe(&error), "watching");
                 continue;
@@ -157,6 +173,11 @@ async fn follow<K, T>(
             return; // the loop has ended
         }
     }
+}
+
+/// Whether the server said, to a list, that there is no such thing to list.
+fn is_unknown_kind(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 fn key<K: Resource>(object: &K) -> ObjectKey {

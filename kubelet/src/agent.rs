@@ -226,6 +226,11 @@ impl Agent {
             Ok(listed) => listed,
             Err(error) => return tracing::debug!(%error, "the runtime could not be asked what there is"),
         };
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let ready = sandboxes.iter().filter(|s| s.state == i32::from(cri::PodSandboxState::SandboxReady));
+        let running = containers.iter().filter(|c| c.state == i32::from(cri::ContainerState::ContainerRunning));
+        self.kubelet.running_pods.set(count(ready.count()));
+        self.kubelet.running_containers.set(count(running.count()));
         let records = records(&sandboxes, &containers);
         for uid in records.keys().chain(self.records.keys()) {
             if records.get(uid) != self.records.get(uid) {

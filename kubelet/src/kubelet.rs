@@ -10,6 +10,7 @@ use daemon::clock::Clock;
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::Client;
 use parking_lot::{Mutex, RwLock};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +74,10 @@ pub struct Kubelet {
     pub pressure: ArcSwap<Pressure>,
     /// Whether the runtime tells when a container ends.
     pub hears_exits: Arc<AtomicBool>,
+    /// `kubelet_running_pods`: pods with a sandbox that runs.
+    pub running_pods: Gauge,
+    /// `kubelet_running_containers`: containers that run.
+    pub running_containers: Gauge,
     /// Cancelled when the kubelet stops.
     pub shutdown: CancellationToken,
     /// Statuses on their way to the apiserver.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::cri;
-use crate::pod::{AppliedLimits, Container, Sandbox, State};
+use crate::pod::{Container, Sandbox, State};
 use crate::runtime::{Error, Runtime};
 use crate::spec::{CONTAINER_NAME, HASH, MESSAGE_PATH, MESSAGE_POLICY, POD_UID, RESTART_COUNT};
 
@@ -79,12 +79,6 @@ pub fn container(status: &cri::ContainerStatus, sandbox: &str) -> Container {
     };
     let image = status.image.clone().unwrap_or_default();
     let user_image = if image.user_specified_image.is_empty() { image.image } else { image.user_specified_image };
-    let limits = status.resources.as_ref().and_then(|r| r.linux.as_ref()).map(|l| AppliedLimits {
-        cpu_shares: l.cpu_shares,
-        cpu_quota: l.cpu_quota,
-        cpu_period: l.cpu_period,
-        memory_limit: l.memory_limit_in_bytes,
-    });
     Container {
         id: status.id.clone(),
         name: status.labels.get(CONTAINER_NAME).cloned().unwrap_or(metadata.name),
@@ -100,7 +94,6 @@ pub fn container(status: &cri::ContainerStatus, sandbox: &str) -> Container {
         image: user_image,
         image_id: if status.image_ref.is_empty() { status.image_id.clone() } else { status.image_ref.clone() },
         hash: note(HASH),
-        limits,
     }
 }
 

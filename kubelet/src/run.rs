@@ -11,6 +11,7 @@ use daemon::delegated::Delegated;
 use daemon::endpoints::{Health, health_router};
 use daemon::tls::{Identity, Roots, server_config};
 use k8s_openapi::api::core::v1::NodeStatus;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -157,6 +158,12 @@ pub fn assemble(
         node: ArcSwap::from_pointee(node),
         node_bell: Notify::new(),
         pressure: ArcSwap::default(),
+        running_pods: context.metrics.register("kubelet_running_pods", "Number of pods that have a running pod sandbox", Gauge::default()),
+        running_containers: context.metrics.register(
+            "kubelet_running_containers",
+            "Number of containers currently running",
+            Gauge::default(),
+        ),
         hears_exits: Arc::default(),
         shutdown: context.shutdown.clone(),
         statuses: Arc::new(Statuses::default()),

@@ -281,7 +281,7 @@ impl Worker {
                     return None;
                 }
                 PodAction::StartContainer { name, attempt, after } => {
-                    let Some(sandbox) = seen.usable_sandbox(spec) else { return None };
+                    let sandbox = seen.usable_sandbox(spec)?;
                     let failed = execute::start_container(&self.kubelet, pod, &name, attempt, sandbox).await.err();
                     // What never came to a container (no image, no environment) has its own time to wait.
                     let made = failed.as_ref().is_none_or(|f| matches!(f.reason.as_str(), "RunContainerError" | "PostStartHookError"));

@@ -3,6 +3,7 @@
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
+pub mod batch;
 pub mod bounds;
 pub mod cells;
 pub mod certificates;
@@ -13,11 +14,15 @@ pub mod events;
 pub mod label_selector;
 pub mod metadata;
 pub mod network;
+pub mod node;
 pub mod pod_template;
+pub mod policy;
 pub mod quantities;
 pub mod rbac;
 #[cfg(test)]
 pub(crate) mod rows_in_tests;
+pub mod scheduling;
+pub mod storage;
 
 use crate::resource::Resource;
 
@@ -25,33 +30,52 @@ use crate::resource::Resource;
 #[must_use]
 pub fn builtin() -> Vec<Resource> {
     vec![
+        core::bindings::row(),
         core::componentstatuses::row(),
         core::configmaps::row(),
         core::endpoints::row(),
         core::events::row(),
+        core::limitranges::row(),
         core::namespaces::row(),
         core::nodes::row(),
         core::persistentvolumeclaims::row(),
+        core::persistentvolumes::row(),
         core::pod::row(),
+        core::podtemplates::row(),
+        core::replicationcontrollers::row(),
+        core::resourcequotas::row(),
         core::secrets::row(),
         core::serviceaccounts::row(),
         core::services::row(),
         apps::controllerrevisions::row(),
+        apps::daemonsets::row(),
         apps::deployments::row(),
         apps::replicasets::row(),
+        apps::statefulsets::row(),
         events::events::row(),
-        certificates::certificatesigningrequests::row(),
         authentication::selfsubjectreviews::row(),
         authentication::tokenreviews::row(),
         authorization::localsubjectaccessreviews::row(),
         authorization::selfsubjectaccessreviews::row(),
         authorization::selfsubjectrulesreviews::row(),
         authorization::subjectaccessreviews::row(),
+        batch::cronjobs::row(),
+        batch::jobs::row(),
+        certificates::certificatesigningrequests::row(),
+        policy::poddisruptionbudgets::row(),
         rbac::clusterrolebindings::row(),
         rbac::clusterroles::row(),
         rbac::rolebindings::row(),
         rbac::roles::row(),
+        storage::csidrivers::row(),
+        storage::csinodes::row(),
+        storage::csistoragecapacities::row(),
+        storage::storageclasses::row(),
+        storage::volumeattachments::row(),
+        storage::volumeattributesclasses::row(),
+        scheduling::priorityclasses::row(),
         coordination::leases::row(),
+        node::runtimeclasses::row(),
         discovery::endpointslices::row(),
     ]
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::flags::Flags;
 use crate::runner::Controller;
 
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslice_mirroring;
@@ -18,6 +20,7 @@ pub mod node_lifecycle;
 pub mod pod_gc;
 pub mod replicaset;
 pub mod replicationcontroller;
+pub mod resourcequota;
 pub mod root_ca;
 pub mod serviceaccount;
 pub mod statefulset;
@@ -45,6 +48,7 @@ pub struct Row {
 
 const CONFIG_MAPS: (&str, &str) = ("v1", "ConfigMap");
 const CONTROLLER_REVISIONS: (&str, &str) = ("apps/v1", "ControllerRevision");
+const CRON_JOBS: (&str, &str) = ("batch/v1", "CronJob");
 const DAEMON_SETS: (&str, &str) = ("apps/v1", "DaemonSet");
 const DEPLOYMENTS: (&str, &str) = ("apps/v1", "Deployment");
 const ENDPOINTS: (&str, &str) = ("v1", "Endpoints");
@@ -54,9 +58,11 @@ const LEASES: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
 const NAMESPACES: (&str, &str) = ("v1", "Namespace");
 const NODES: (&str, &str) = ("v1", "Node");
 const PERSISTENT_VOLUME_CLAIMS: (&str, &str) = ("v1", "PersistentVolumeClaim");
+const POD_DISRUPTION_BUDGETS: (&str, &str) = ("policy/v1", "PodDisruptionBudget");
 const PODS: (&str, &str) = ("v1", "Pod");
 const REPLICA_SETS: (&str, &str) = ("apps/v1", "ReplicaSet");
 const REPLICATION_CONTROLLERS: (&str, &str) = ("v1", "ReplicationController");
+const RESOURCE_QUOTAS: (&str, &str) = ("v1", "ResourceQuota");
 const SERVICES: (&str, &str) = ("v1", "Service");
 const SERVICE_ACCOUNTS: (&str, &str) = ("v1", "ServiceAccount");
 const STATEFUL_SETS: (&str, &str) = ("apps/v1", "StatefulSet");
@@ -67,6 +73,14 @@ fn some(controller: impl Controller) -> Made {
 
 /// All of them. The order has no meaning.
 pub const ALL: &[Row] = &[
+    Row {
+        name: "cronjob-controller",
+        queue: "cronjob",
+        component: "cronjob-controller",
+        reads: &[CRON_JOBS, JOBS],
+        workers: |f| f.concurrent_cron_job_syncs,
+        make: |_| some(cronjob::CronJobs),
+    },
     Row {
         name: "daemonset-controller",
         queue: "daemonset",
@@ -82,6 +96,14 @@ pub const ALL: &[Row] = &[
         reads: &[DEPLOYMENTS, REPLICA_SETS, PODS],
         workers: |f| f.concurrent_deployment_syncs,
         make: |_| some(deployment::Deployments),
+    },
+    Row {
+        name: "disruption-controller",
+        queue: "disruption",
+        component: "controllermanager",
+        reads: &[POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, DEPLOYMENTS, STATEFUL_SETS, REPLICATION_CONTROLLERS],
+        workers: |_| 1,
+        make: |_| some(disruption::Disruption),
     },
     Row {
         name: "endpoints-controller",
@@ -170,6 +192,14 @@ pub const ALL: &[Row] = &[
         reads: &[REPLICATION_CONTROLLERS, PODS],
         workers: |f| f.concurrent_rc_syncs,
         make: |_| some(replicationcontroller::ReplicationControllers),
+    },
+    Row {
+        name: "resourcequota-controller",
+        queue: "resourcequota_primary",
+        component: "resourcequota-controller",
+        reads: &[RESOURCE_QUOTAS, PODS, SERVICES, PERSISTENT_VOLUME_CLAIMS],
+        workers: |f| f.concurrent_resource_quota_syncs,
+        make: |_| some(resourcequota::ResourceQuotas),
     },
     Row {
         name: "root-ca-certificate-publisher-controller",

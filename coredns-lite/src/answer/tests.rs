@@ -232,10 +232,7 @@ fn what_goes_leaves_nothing_behind() {
     let mut zone = zone();
     zone.set_slice(&ObjectKey::new("default", "db"), "db-x", None);
     zone.set_service(&ObjectKey::new("default", "web"), None);
-    for (name, expected) in [
-        ("5.0.244.10.in-addr.arpa.", "elsewhere\n"),
-        ("5.0.96.10.in-addr.arpa.", "elsewhere\n"),
-    ] {
+    for (name, expected) in [("5.0.244.10.in-addr.arpa.", "elsewhere\n"), ("5.0.96.10.in-addr.arpa.", "elsewhere\n")] {
         let name = Name::from_ascii(name).unwrap();
         assert_eq!(text(&answer(&Question { name: &name, kind: T::PTR }, &zone)), expected);
     }

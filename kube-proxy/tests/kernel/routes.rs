@@ -97,11 +97,8 @@ fn pods_of_other_nodes_are_reached_both_ways() {
 fn routes_and_neighbours_go_with_their_node() {
     let (namespaces, mut hosts) = nodes();
     namespaces.ip("n1", "route add 10.244.7.0/24 via 192.168.60.7");
-    let third = Host {
-        addresses: vec!["172.16.0.3".parse().unwrap()],
-        pod_cidrs: vec!["10.244.3.0/24".parse().unwrap()],
-        ..Host::default()
-    };
+    let third =
+        Host { addresses: vec!["172.16.0.3".parse().unwrap()], pod_cidrs: vec!["10.244.3.0/24".parse().unwrap()], ..Host::default() };
     hosts.insert("n3".into(), third);
     sync(&namespaces, "n1", &hosts, PodRoutes::Vxlan);
     assert!(show(&namespaces, "neigh").contains("10.244.3.0"));

@@ -30,7 +30,11 @@ fn services(count: u32, endpoints: u32, moved: u32) -> Services {
             zones: vec![],
             nodes: vec![],
         };
-        let slice = Slice { service: key.name.clone(), ports: vec![("p".into(), port.protocol, 8080)], endpoints: (0..endpoints).map(one).collect() };
+        let slice = Slice {
+            service: key.name.clone(),
+            ports: vec![("p".into(), port.protocol, 8080)],
+            endpoints: (0..endpoints).map(one).collect(),
+        };
         services.services.insert(key.clone(), service);
         services.slices.insert(key, slice);
     }
@@ -66,6 +70,57 @@ fn text_and_netlink_do_the_same() {
         let wanted: BTreeMap<_, _> = results[0].keys().map(|name| (name.clone(), second.sets[name].elements.clone())).collect();
         assert!(results[0] == wanted, "text");
         assert!(results[1] == wanted, "netlink");
+    });
+}
+
+/// What nft makes of the chains that the kernel holds.
+fn chains(table: &Ruleset) -> BTreeMap<String, String> {
+    let list = |name: &String| {
+        let output = std::process::Command::new("nft").args(["list", "chain", "ip", "ferrite", name]).output().expect("nft");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        (name.clone(), String::from_utf8(output.stdout).expect("text"))
+    };
+    table.chains.keys().map(list).collect()
+}
+
+#[test]
+fn rules_are_what_their_text_says() {
+    let namespaces = Namespaces::new(&["x"]);
+    namespaces.enter("x", || {
+        let own = OwnSockets::default();
+        let (mut text, mut netlink) = (Text::new(own.clone()), Netlink::open(&own).expect("netfilter"));
+        let node = Node {
+            name: "here".into(),
+            addresses: vec![[192, 168, 0, 1].into()],
+            pod_cidrs: vec!["10.244.0.0/24".parse().unwrap()],
+            cluster_cidr: Some("10.244.0.0/16".parse().unwrap()),
+            ..Node::default()
+        };
+        let mut services = services(3, 3, 0);
+        for (n, service) in services.services.values_mut().enumerate() {
+            service.affinity = (n == 1).then_some(60);
+            service.external_local = n == 2;
+            service.external_ips = vec![[203, 0, 113, u8::try_from(n).unwrap()].into()];
+        }
+        let peer = kube_proxy::policy::Peer::Block("10.1.0.0/16".parse().unwrap(), vec!["10.1.2.0/24".parse().unwrap()]);
+        let ports = vec![
+            kube_proxy::policy::PolicyPort::Range(Protocol::Tcp, 80, 90),
+            kube_proxy::policy::PolicyPort::Range(Protocol::Udp, 53, 53),
+            kube_proxy::policy::PolicyPort::Named(Protocol::Tcp, "web".into()),
+        ];
+        let allow = kube_proxy::policy::Allow { peers: vec![peer], ports };
+        let pods = api::labels::Selector::everything();
+        let policy = kube_proxy::policy::Policy { pods, ingress: Some(vec![allow.clone()]), egress: Some(vec![allow]) };
+        services.policies.insert(ObjectKey::new("default", "p"), policy);
+        let pod = kube_proxy::model::Pod { ips: vec![[10, 244, 0, 7].into()], local: true, ..kube_proxy::model::Pod::default() };
+        services.pods.insert(ObjectKey::new("default", "pod"), pod);
+        let table = compile(&services, &node);
+        text.apply(&Transaction::replace(&table)).expect("the table, as text");
+        let by_text = chains(&table);
+        netlink.apply(&Transaction::replace(&table)).expect("the table, by netlink");
+        for (name, chain) in chains(&table) {
+            assert_eq!(chain, by_text[&name]);
+        }
     });
 }
 

@@ -58,8 +58,7 @@ impl Namespaces {
 
     /// Runs `ip` with `arguments` in the namespace; `@x` stands for the namespace x.
     pub fn ip(&self, of: &str, arguments: &str) {
-        let words: Vec<String> =
-            arguments.split_whitespace().map(|w| w.strip_prefix('@').map_or(w.to_owned(), |n| self.name(n))).collect();
+        let words: Vec<String> = arguments.split_whitespace().map(|w| w.strip_prefix('@').map_or(w.to_owned(), |n| self.name(n))).collect();
         run(&format!("ip -n {} {}", self.name(of), words.join(" ")));
     }
 
@@ -140,8 +139,7 @@ impl World {
             cluster_cidr: Some("10.244.0.0/16".parse().unwrap()),
             masquerade_all: false,
         };
-        let mut world =
-            Self { namespaces, services: Services::default(), node, table: Some(table), stop: Arc::default(), servers: vec![] };
+        let mut world = Self { namespaces, services: Services::default(), node, table: Some(table), stop: Arc::default(), servers: vec![] };
         for pod in ["a", "b"] {
             world.serve(pod);
         }

@@ -1,4 +1,5 @@
 //! Packets traced through the table as a value: a few by name, and many at random against a router that knows no tables.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests, too, say by panicking what is wrong")]
 
 mod router;
 mod tracer;
@@ -46,7 +47,8 @@ fn service(number: u8) -> impl Strategy<Value = (Service, Slice)> {
         let mut seen = BTreeSet::new();
         endpoints.retain(|e| seen.insert(e.address));
         let [external_local, internal_local, affinity, balanced, ranged] = flags;
-        let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port: Some(30_000 + u16::from(number)) };
+        let port =
+            |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port: Some(30_000 + u16::from(number)) };
         let service = Service {
             cluster_ips: vec![[10, 96, 0, number].into()],
             external_ips: vec![[203, 0, 113, number].into()],

@@ -54,9 +54,6 @@ struct World {
 
 fn start(runtime: Arc<Fake>, dir: Arc<tempfile::TempDir>) -> World {
     let path = |p: &str| dir.path().join(p).display().to_string();
-    for controller in ["cgroup/cpu", "cgroup/memory"] {
-        std::fs::create_dir_all(dir.path().join(controller)).expect("made");
-    }
     std::fs::write(path("resolv.conf"), "nameserver 192.0.2.1\n").expect("written");
     let flags = Flags::parse_from([
         "kubelet",
@@ -123,15 +120,15 @@ impl World {
 
     /// Waits for a write that starts so.
     async fn written(&mut self, start: &str) -> String {
-        loop {
-            let line = tokio::time::timeout(Duration::from_secs(300), self.writes.recv())
-                .await
-                .unwrap_or_else(|_| panic!("no {start}"))
-                .expect("open");
-            if line.starts_with(start) {
-                return line;
+        let found = async {
+            loop {
+                let line = self.writes.recv().await.expect("the kubelet runs");
+                if line.starts_with(start) {
+                    return line;
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(300), found).await.unwrap_or_else(|_| panic!("{start} was never written"))
     }
 
     async fn stop(self) -> (Arc<Fake>, Arc<tempfile::TempDir>) {

@@ -124,7 +124,7 @@ fn allocatable(capacity: &Amounts, flags: &Flags, storage: i64) -> anyhow::Resul
         let parse = |text: &str| text.parse::<Quantity>().map_err(|_| anyhow::anyhow!("{text:?} is not a quantity"));
         let mut left = parse(&total.0)?;
         for (_, reserved) in pairs(&flags.system_reserved).into_iter().chain(pairs(&flags.kube_reserved)).filter(|(n, _)| n == name) {
-            left = left - parse(&reserved)?;
+            left -= parse(&reserved)?;
         }
         let total = i64::try_from(parse(&total.0)?.value()).unwrap_or(i64::MAX);
         let (signal, total) = match name.as_str() {

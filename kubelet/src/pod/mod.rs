@@ -83,21 +83,6 @@ pub struct Container {
     pub image_id: String,
     /// The hash of the spec it was made from.
     pub hash: String,
-    /// The limits the runtime applies to it, when it says.
-    pub limits: Option<AppliedLimits>,
-}
-
-/// The limits in force on a container, in the cgroup's terms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AppliedLimits {
-    /// CPU shares: 1024 is one CPU.
-    pub cpu_shares: i64,
-    /// CPU quota in microseconds a period, 0 when there is none.
-    pub cpu_quota: i64,
-    /// CPU period in microseconds.
-    pub cpu_period: i64,
-    /// Memory limit in bytes, 0 when there is none.
-    pub memory_limit: i64,
 }
 
 /// Why something of the pod is not there yet, and when to try again.

@@ -10,7 +10,6 @@ mod log_lines;
 mod node_logs;
 mod pods;
 mod query;
-mod running;
 mod streaming;
 mod summary;
 mod usage;
@@ -60,7 +59,6 @@ pub struct Server {
 /// The routes. Every one asks `delegated` first.
 pub fn router(server: Server) -> Router {
     let node: Arc<str> = server.node_name.as_str().into();
-    server.metrics.register_collector(Box::new(running::Running { pods: server.pods.clone(), node: server.node_name.clone() }));
     let measured = Router::new()
         .route("/stats/summary", get(stats_summary))
         .route("/metrics/resource", get(metrics_resource))

@@ -161,10 +161,6 @@ async fn pods_settings_and_numbers_are_shown() {
     assert!(
         summary["node"]["memory"]["availableBytes"].as_u64().unwrap() > 0 && summary["node"]["fs"]["capacityBytes"].as_u64().unwrap() > 0
     );
-    let (_, text) = world.ask("GET", "/metrics", Some("good")).await;
-    let running = "kubelet_node_name{node=\"n1\"} 1\n";
-    assert!(text.contains(running) && text.contains("kubelet_running_pods 1\n"), "{text}");
-    assert!(text.contains("kubelet_running_containers{container_state=\"running\"} 1\n"), "{text}");
     let (_, text) = world.ask("GET", "/metrics/resource", Some("good")).await;
     assert!(text.contains("\ncontainer_cpu_usage_seconds_total{container=\"c\",namespace=\"ns\",pod=\"p\"} 2.5 1800000000123\n"), "{text}");
     assert!(text.contains("\npod_memory_working_set_bytes{namespace=\"ns\",pod=\"p\"} 4096 1800000000123\n"), "{text}");

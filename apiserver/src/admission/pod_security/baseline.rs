@@ -36,11 +36,23 @@ const SYSCTLS: &[&str] = &[
 ];
 const SELINUX_TYPES: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
-/// The rules that every level above `privileged` has, in upstream's order.
-pub(super) const ALL: &[Check] =
+/// The level's rules, in upstream's order.
+pub(super) const ALL: &[Check] = &[
+    app_armor,
+    capabilities,
+    host_namespaces,
+    host_path_volumes,
+    host_ports,
+    privileged,
+    proc_mount,
+    selinux,
+    seccomp,
+    sysctls,
+    host_process,
+];
+/// Those that `restricted` keeps, and has no stricter one for.
+pub(super) const KEPT: &[Check] =
     &[app_armor, host_namespaces, host_path_volumes, host_ports, privileged, proc_mount, selinux, sysctls, host_process];
-/// The rules that a stricter one takes the place of in `restricted`.
-pub(super) const REPLACED: &[Check] = &[capabilities, seccomp];
 
 fn app_armor(pod: &Pod<'_>) -> Option<String> {
     let unconfined = |o: &Value| o.pointer("/securityContext/appArmorProfile/type").is_some_and(|t| t == "Unconfined");

@@ -91,8 +91,8 @@ fn is_version(text: &str) -> bool {
 fn violations(level: &str, pod: &Value) -> Vec<String> {
     let pod = Pod::of(pod);
     match level {
-        "baseline" => baseline::ALL.iter().chain(baseline::REPLACED).filter_map(|check| check(&pod)).collect(),
-        "restricted" => baseline::ALL.iter().chain(restricted::ALL).filter_map(|check| check(&pod)).collect(),
+        "baseline" => baseline::ALL.iter().filter_map(|check| check(&pod)).collect(),
+        "restricted" => baseline::KEPT.iter().chain(restricted::ALL).filter_map(|check| check(&pod)).collect(),
         _ => vec![],
     }
 }
@@ -165,14 +165,20 @@ mod tests {
             "hostNetwork: true, hostPID: true, volumes: [{name: v, hostPath: {path: /}}], securityContext: {sysctls: [{name: kernel.x}], seccompProfile: {type: Unconfined}},
              containers: [{name: c, ports: [{hostPort: 80}], securityContext: {privileged: true, procMount: Unmasked, capabilities: {add: [NET_ADMIN, CHOWN]}, seLinuxOptions: {user: u}}},
                {name: d, securityContext: {privileged: true}}]",
-            expect![[r#""#]],
+            expect![[r#"pods "a" is forbidden: violates PodSecurity "baseline:latest": non-default capabilities (container "c" must not include "NET_ADMIN" in securityContext.capabilities.add), host namespaces (hostNetwork=true, hostPID=true), hostPath volumes (volume "v"), hostPort (container "c" uses hostPort 80), privileged (containers "c", "d" must not set securityContext.privileged=true), procMount (container "c" must not set securityContext.procMount to "Unmasked"), seLinuxOptions (container "c" set forbidden securityContext.seLinuxOptions: user may not be set), seccompProfile (pod must not set securityContext.seccompProfile.type to "Unconfined"), forbidden sysctls (kernel.x)"#]],
         );
-        check("restricted", "containers: [{name: c}]", expect![[r#""#]]);
+        check(
+            "restricted",
+            "containers: [{name: c}]",
+            expect![[
+                r#"pods "a" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false (container "c" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container "c" must set securityContext.capabilities.drop=["ALL"]), runAsNonRoot != true (pod or container "c" must set securityContext.runAsNonRoot=true), seccompProfile (pod or container "c" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost")"#
+            ]],
+        );
         check(
             "restricted",
             "securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, volumes: [{name: v, nfs: {}}],
              containers: [{name: c, securityContext: {runAsUser: 0, allowPrivilegeEscalation: false, capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}}]",
-            expect![[r#""#]],
+            expect![[r#"pods "a" is forbidden: violates PodSecurity "restricted:latest": restricted volume types (volume "v" uses restricted volume type "nfs"), runAsUser=0 (container "c" must not set runAsUser=0)"#]],
         );
     }
 

@@ -18,7 +18,7 @@ const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive"
 const HOST_PATH_TYPES: &[&str] = &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
 /// Checks that a path has no `..`.
-pub(super) fn validate_no_backsteps(path_value: &str, path: &Path, errors: &mut Errors) {
+pub(crate) fn validate_no_backsteps(path_value: &str, path: &Path, errors: &mut Errors) {
     if path_value.split('/').any(|part| part == "..") {
         errors.invalid(path, path_value, "must not contain '..'");
     }

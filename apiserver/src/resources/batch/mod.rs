@@ -1,0 +1,5 @@
+//! The group `batch`.
+
+pub mod cronjobs;
+pub mod jobs;
+mod schedule;
