@@ -144,7 +144,8 @@ fn updates_are_tracked_and_conflict_with_appliers() {
 
 #[test]
 fn structs_that_are_always_there_are_not_added() {
-    let created = update(None, &containers(json!([{"name": "x", "ports": [{"containerPort": 80, "protocol": "TCP"}]}])), &options("c"), node());
+    let created =
+        update(None, &containers(json!([{"name": "x", "ports": [{"containerPort": 80, "protocol": "TCP"}]}])), &options("c"), node());
     let fields = &created["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
     let item = json!({".": {}, "f:name": {}, "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}}});
     assert_eq!(*fields, json!({"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"x\"}": item}}}}));
