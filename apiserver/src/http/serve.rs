@@ -115,14 +115,19 @@ async fn path(server: &Arc<Server>, request: Request, info: &RequestInfo, user: 
 async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, query: Query, user: User) -> Result<Response, Status> {
     let found = server.catalog.load().find(&info.group, &info.version, &info.resource).cloned();
     let row = found.ok_or_else(Status::no_such_resource)?;
-    if info.resource != "namespaces"
-        && row.is_namespaced()
-        && info.namespace.is_empty()
-        && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection" | "create")
-    {
-        return Err(Status::no_such_resource());
-    }
-    if !row.is_namespaced() && !info.namespace.is_empty() && info.resource != "namespaces" {
+    let mut info = info;
+    if row.is_namespaced() {
+        // Across namespaces there is looking, but neither making nor sweeping.
+        match info.verb.as_str() {
+            _ if !info.namespace.is_empty() => {}
+            "list" | "watch" => {}
+            "create" | "deletecollection" => return Err(Status::method_not_supported(&row.group, &row.plural, &info.verb)),
+            _ => return Err(Status::no_such_resource()),
+        }
+    } else if info.namespace.is_empty() || info.namespace == info.name {
+        // A namespace's own namespace is for the authorizer; its object lives in none.
+        info.namespace.clear();
+    } else {
         return Err(Status::no_such_resource());
     }
     let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok());
@@ -144,11 +149,8 @@ async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, quer
 }
 
 /// The verb for a request about a whole object or a part of it.
-async fn dispatch(mut call: Call, body: Body) -> Result<Response, Status> {
+async fn dispatch(call: Call, body: Body) -> Result<Response, Status> {
     let row = call.row.clone();
-    if &*row.plural == "namespaces" && row.group.is_empty() {
-        call.info.namespace.clear();
-    }
     supported(&row, &call.info)?;
     let renderer = call.renderer()?;
     let part = row.subresource(&call.info.subresource).map_or(Part::Whole, Part::Sub);

@@ -38,7 +38,7 @@ const CHUNK: usize = 64 << 10;
 /// Options that make no sense, a resourceVersion that is gone or not there yet.
 pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Bytes, std::io::Error>> + use<>), Status> {
     let options = ListOptions::parse(&call.query, true)?;
-    let selection = Selection::new(&call.row, &call.info.namespace, &options)?;
+    let selection = Selection::new(&call.row, &call.info.namespace, &call.info.name, &options)?;
     let renderer = call.renderer()?;
     let hub = call.server.hub.clone();
     let initial = options.initial_events == Some(true) || matches!(options.resource_version, None | Some(0));
@@ -269,7 +269,7 @@ mod tests {
             prefix: "/registry/things/".into(),
             cache: cache.clone(),
         };
-        let selection = Selection::new(&row, "", &options).unwrap();
+        let selection = Selection::new(&row, "", "", &options).unwrap();
         let changes = steps.iter().zip(1..).map(|(label, revision)| Change {
             key: "ns/x".into(),
             stored: label.map(|l| format!(r#"{{"metadata":{{"labels":{{"a":"{l}"}}}}}}"#).into_bytes()),
