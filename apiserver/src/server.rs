@@ -174,6 +174,10 @@ impl View for Server {
         let (verb, group, resource, name) = (verb.to_owned(), group.to_owned(), plural.to_owned(), name.to_owned());
         self.authorizer.allows(user, &crate::auth::Attributes { verb, group, resource, name, ..Default::default() })
     }
+
+    fn holds(&self, user: &User, namespace: &str, rule: &crate::auth::rbac::Rule) -> bool {
+        rule.requests(namespace).all(|request| self.authorizer.allows(user, &request))
+    }
 }
 
 fn prefix(group: &str, plural: &str) -> String {

@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{Attributes, Notes, Step, View};
 use super::{
     certificate_approval, certificate_signing, certificate_subject, default_ingress_class, default_storage_class,
-    default_toleration_seconds, limit_ranger, namespace_lifecycle, node_restriction, pod_security, priority, resource_quota, runtime_class,
-    service_account, storage_object_in_use, taint_nodes_by_condition, volume_resize,
+    default_toleration_seconds, limit_ranger, namespace_lifecycle, node_restriction, pod_security, priority, rbac_escalation,
+    resource_quota, runtime_class, service_account, storage_object_in_use, taint_nodes_by_condition, volume_resize,
 };
 
 /// The steps before webhooks and policies.
@@ -31,7 +31,7 @@ pub const BEFORE_WEBHOOKS: &[&dyn Step] = &[
 ];
 
 /// The steps after webhooks and policies: what is charged is what will be stored.
-pub const AFTER_WEBHOOKS: &[&dyn Step] = &[&resource_quota::ResourceQuota];
+pub const AFTER_WEBHOOKS: &[&dyn Step] = &[&rbac_escalation::RbacEscalation, &resource_quota::ResourceQuota];
 
 /// Lets steps change an object, in order.
 ///

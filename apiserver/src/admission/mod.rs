@@ -16,6 +16,7 @@ pub mod node_restriction;
 pub mod pod_security;
 pub mod priority;
 pub mod quota_usage;
+pub mod rbac_escalation;
 pub mod resource_quota;
 pub mod runtime_class;
 pub mod service_account;
@@ -102,6 +103,8 @@ pub trait View: Send + Sync {
     fn list(&self, group: &str, plural: &str, namespace: Option<&str>) -> Vec<Arc<Value>>;
     /// Whether somebody may do something with a cluster-scoped object.
     fn allows(&self, user: &User, verb: &str, group: &str, plural: &str, name: &str) -> bool;
+    /// Whether somebody holds everything that a rule allows, in a namespace (empty: in all).
+    fn holds(&self, user: &User, namespace: &str, rule: &crate::auth::rbac::Rule) -> bool;
 }
 
 /// What a step says besides yes and no.

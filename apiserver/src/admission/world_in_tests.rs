@@ -33,6 +33,9 @@ impl View for World {
     fn allows(&self, user: &User, _: &str, _: &str, _: &str, _: &str) -> bool {
         user.name == "admin"
     }
+    fn holds(&self, user: &User, _: &str, _: &crate::auth::rbac::Rule) -> bool {
+        user.name == "admin"
+    }
 }
 
 /// A request.

@@ -106,6 +106,34 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// Every request that this rule allows in a namespace, wildcards as they stand: who may make them all holds the rule.
+    pub fn requests<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Attributes> + 'a {
+        let unnamed = std::slice::from_ref(const { &String::new() });
+        let names = if self.resource_names.is_empty() { unnamed } else { &self.resource_names };
+        let about = move |verb: &'a String| {
+            self.api_groups.iter().flat_map(move |group| {
+                self.resources.iter().flat_map(move |resource| {
+                    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+                    names.iter().map(move |name| Attributes {
+                        verb: verb.clone(),
+                        group: group.clone(),
+                        resource: resource.to_owned(),
+                        subresource: subresource.to_owned(),
+                        namespace: namespace.to_owned(),
+                        name: name.clone(),
+                        ..Attributes::default()
+                    })
+                })
+            })
+        };
+        let paths = move |verb: &'a String| {
+            self.non_resource_urls.iter().map(move |path| Attributes { verb: verb.clone(), path: path.clone(), ..Attributes::default() })
+        };
+        self.verbs.iter().flat_map(move |verb| about(verb).chain(paths(verb)))
+    }
+}
+
 /// What one subject is granted by one binding.
 #[derive(Debug, Clone)]
 pub struct Grant {
