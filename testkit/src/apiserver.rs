@@ -91,17 +91,23 @@ impl ApiServer {
         self.ready().await
     }
 
-    async fn ready(&self) -> anyhow::Result<()> {
+    async fn ready(&mut self) -> anyhow::Result<()> {
         let client = self.client().await?;
-        crate::eventually("the apiserver to be ready", Duration::from_secs(20), || {
+        let ready = crate::eventually("the apiserver to be ready", Duration::from_secs(20), || {
             let client = client.clone();
             async move {
                 let request = http::Request::get("/readyz").body(vec![]).ok()?;
-                client.request_text(request).await.ok().filter(|t| t == "ok")
+                client.request_text(request).await.ok().filter(|t| t == "ok").map(|_| ())
             }
-        })
-        .await;
-        Ok(())
+        });
+        let Some(task) = &mut self.task else { anyhow::bail!("the apiserver was not started") };
+        let ended = tokio::select! {
+            () = ready => return Ok(()),
+            ended = task => ended,
+        };
+        self.task = None;
+        ended??;
+        anyhow::bail!("the apiserver ended")
     }
 
     /// A client of a member of `system:masters`.

@@ -76,7 +76,7 @@ async fn bodies_that_cannot_be_read() {
         ],
     );
     let other = wire.post(MAPS, &pod("a")).await;
-    check(&other, expect!["400 BadRequest: the API version in the data (v1) does not match the expected API version (v1)"]);
+    assert!(other.refusal().starts_with("400 BadRequest: Pod in version \"v1\" cannot be handled as a ConfigMap"), "{}", other.refusal());
     let untyped =
         wire.post(PODS, &json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i", "ports": "80"}]}})).await;
     assert_eq!(untyped.code, 400, "{}", untyped.text());
@@ -118,10 +118,7 @@ async fn sizes_types_and_paths() {
         let answer = wire.send(method.clone(), path, map("a").to_string()).await;
         assert_eq!(answer.code, 405, "{method} {path}: {}", answer.text());
     }
-    check(
-        &wire.put(MAPS, &map("a")).await,
-        expect!["405 MethodNotAllowed: the server does not allow this method on the requested resource"],
-    );
+    check(&wire.put(MAPS, &map("a")).await, expect!["405 MethodNotAllowed: update is not supported on resources of kind \"configmaps\""]);
     let answer = wire.with("accept", "text/plain").get(MAPS).await;
     check(
         &answer,
@@ -323,14 +320,10 @@ async fn conflicts_and_what_may_not_change() {
     let many: Vec<_> = (0..10_001).map(|_| json!({"op": "add", "path": "/data/a", "value": "1"})).collect();
     assert_eq!(wire.patch("json", &path, &json!(many)).await.code, 413);
     assert_eq!(wire.patch("merge", &path, &json!([1])).await.code, 400);
-    assert_eq!(wire.patch("apply", &path, &map("a")).await.code, 400, "an apply names its manager");
+    assert_eq!(wire.patch("apply", &path, &map("a")).await.code, 422, "an apply names its manager");
     assert_eq!(wire.patch("merge", &path, &json!({"kind": "Secret"})).await.code, 400);
     assert_eq!(wire.get(&path).await.ok(), third);
     let uid = json!({"preconditions": {"uid": "other"}});
-    check(
-        &wire.delete_with(&path, &uid).await,
-        expect![[
-            r#"409 Conflict: Operation cannot be fulfilled on configmaps "a": the UID in the precondition (other) does not match the UID in record (UID). The object might have been deleted and then recreated"#
-        ]],
-    );
+    let refused = wire.delete_with(&path, &uid).await.refusal();
+    assert!(refused.starts_with("409 Conflict: Operation cannot be fulfilled on configmaps \"a\": Precondition failed: UID in precondition: other"), "{refused}");
 }

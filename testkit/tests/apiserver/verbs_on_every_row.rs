@@ -78,6 +78,15 @@ fn meta<'a>(object: &'a Value, field: &str) -> &'a Value {
     &object["metadata"][field]
 }
 
+/// The labels that clients gave: a namespace has one of its own besides.
+fn labels(object: &Value) -> Value {
+    let mut labels = meta(object, "labels").clone();
+    if let Some(labels) = labels.as_object_mut() {
+        labels.remove("kubernetes.io/metadata.name");
+    }
+    labels
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_behaves() {
     let server = ApiServer::start().await.expect("an apiserver");
@@ -189,25 +198,25 @@ async fn writes(wire: &Wire, row: &Row, collection: &str, path: &str, created: &
         now
     };
     let now = changed(wire.patch("merge", path, &json!({"metadata": {"labels": {"merge": "1"}}})).await.expect(200), "a merge patch");
-    assert_eq!(*meta(&now, "labels"), json!({"row": "test", "merge": "1"}));
+    assert_eq!(labels(&now), json!({"row": "test", "merge": "1"}));
     let now = changed(
         wire.patch("strategic", path, &json!({"metadata": {"labels": {"strategic": "1", "merge": null}}})).await.expect(200),
         "a strategic patch",
     );
-    assert_eq!(*meta(&now, "labels"), json!({"row": "test", "strategic": "1"}));
+    assert_eq!(labels(&now), json!({"row": "test", "strategic": "1"}));
     let json_patch =
         json!([{"op": "test", "path": "/metadata/labels/row", "value": "test"}, {"op": "remove", "path": "/metadata/labels/strategic"}]);
     let now = changed(wire.patch("json", path, &json_patch).await.expect(200), "a JSON patch");
-    assert_eq!(*meta(&now, "labels"), json!({"row": "test"}));
-    let intent = json!({"apiVersion": row.api_version, "kind": row.kind, "metadata": {"name": name, "annotations": {"applied": "yes"}}});
+    assert_eq!(labels(&now), json!({"row": "test"}));
+    let intent = json!({"apiVersion": row.api_version, "kind": row.kind, "metadata": {"name": name, "labels": {"applied": "yes"}}});
     let applied = wire.patch("apply", &format!("{path}?fieldManager=tester"), &intent).await.expect(200);
     let now = changed(applied, "an apply");
-    assert_eq!(meta(&now, "annotations")["applied"], "yes");
+    assert_eq!(labels(&now), json!({"row": "test", "applied": "yes"}));
     let again = wire.patch("apply", &format!("{path}?fieldManager=tester"), &intent).await.expect(200);
     assert_eq!(again, now, "applied twice is applied once");
     let dropped = json!({"apiVersion": row.api_version, "kind": row.kind, "metadata": {"name": name}});
     let now = changed(wire.patch("apply", &format!("{path}?fieldManager=tester"), &dropped).await.expect(200), "an apply that lets go");
-    assert_eq!(meta(&now, "annotations").get("applied"), None, "what is no longer applied is gone");
+    assert_eq!(labels(&now), json!({"row": "test"}), "what is no longer applied is gone");
 
     let mut stale = created.clone();
     stale["metadata"]["labels"]["stale"] = "yes".into();
