@@ -9,6 +9,7 @@ use crate::resource::{Column, Cx, Resource, Rules};
 use crate::resources::bounds::{int_or_percent, not_negative, one_of};
 use crate::resources::cells::int;
 use crate::resources::core::persistentvolumeclaims;
+use crate::resources::equality::same;
 use crate::resources::{label_selector, pod_template};
 
 const UPDATABLE: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
@@ -90,7 +91,7 @@ impl Rules<StatefulSet> for StatefulSetRules {
             min_ready_seconds: old.min_ready_seconds,
             ..new.clone()
         };
-        if rest != *old {
+        if !same(&rest, old) {
             errors.forbidden(&Path::new("spec"), UPDATABLE);
         }
     }
