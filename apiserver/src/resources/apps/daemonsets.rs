@@ -69,6 +69,9 @@ impl Rules<DaemonSet> for DaemonSetRules {
         let (new, old) = (new.spec.as_ref().map(|s| &s.selector), old.spec.as_ref().map(|s| &s.selector));
         immutable(&Path::new("spec").child("selector"), &new, &old, errors);
     }
+    fn warnings(&self, workload: &DaemonSet) -> Vec<String> {
+        workload.spec.iter().flat_map(|s| pod_template::warnings(&s.template, &Path::new("spec").child("template"))).collect()
+    }
     fn validate_part(&self, _: &str, new: &DaemonSet, _: &DaemonSet, errors: &mut Errors) {
         let (Some(status), path) = (&new.status, Path::new("status")) else { return };
         for (name, n) in [

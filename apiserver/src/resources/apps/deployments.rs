@@ -77,6 +77,9 @@ impl Rules<Deployment> for DeploymentRules {
         let (new, old) = (new.spec.as_ref().map(|s| &s.selector), old.spec.as_ref().map(|s| &s.selector));
         immutable(&Path::new("spec").child("selector"), &new, &old, errors);
     }
+    fn warnings(&self, workload: &Deployment) -> Vec<String> {
+        workload.spec.iter().flat_map(|s| pod_template::warnings(&s.template, &Path::new("spec").child("template"))).collect()
+    }
     fn validate_part(&self, part: &str, new: &Deployment, old: &Deployment, errors: &mut Errors) {
         if let (Some(status), "status") = (&new.status, part) {
             validate_status(status, old.status.as_ref(), errors);

@@ -67,6 +67,15 @@ impl Rules<ReplicaSet> for ReplicaSetRules {
         let (new, old) = (new.spec.as_ref().map(|s| &s.selector), old.spec.as_ref().map(|s| &s.selector));
         immutable(&Path::new("spec").child("selector"), &new, &old, errors);
     }
+    fn warnings(&self, workload: &ReplicaSet) -> Vec<String> {
+        workload
+            .spec
+            .iter()
+            .flat_map(|s| {
+                s.template.iter().flat_map(|t| pod_template::warnings(t, &Path::new("spec").child("template"))).collect::<Vec<_>>()
+            })
+            .collect()
+    }
     fn validate_part(&self, part: &str, new: &ReplicaSet, _: &ReplicaSet, errors: &mut Errors) {
         if let (Some(status), "status") = (&new.status, part) {
             validate_status(status, errors);

@@ -95,6 +95,9 @@ impl Rules<StatefulSet> for StatefulSetRules {
             errors.forbidden(&Path::new("spec"), UPDATABLE);
         }
     }
+    fn warnings(&self, workload: &StatefulSet) -> Vec<String> {
+        workload.spec.iter().flat_map(|s| pod_template::warnings(&s.template, &Path::new("spec").child("template"))).collect()
+    }
     fn validate_part(&self, part: &str, new: &StatefulSet, _: &StatefulSet, errors: &mut Errors) {
         let (Some(status), path) = (&new.status, Path::new("status")) else { return };
         if part != "status" {

@@ -126,6 +126,9 @@ impl Rules<Job> for JobRules {
             validate_change(new, old_spec, old.status.as_ref(), errors);
         }
     }
+    fn warnings(&self, workload: &Job) -> Vec<String> {
+        workload.spec.iter().flat_map(|s| pod_template::warnings(&s.template, &Path::new("spec").child("template"))).collect()
+    }
     fn validate_part(&self, _: &str, new: &Job, _: &Job, errors: &mut Errors) {
         let (Some(status), path) = (&new.status, Path::new("status")) else { return };
         for (name, n) in [("active", status.active), ("succeeded", status.succeeded), ("failed", status.failed), ("ready", status.ready)] {
