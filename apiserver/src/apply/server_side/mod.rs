@@ -239,9 +239,9 @@ fn prune(merged: &Value, last: &Set, owners: &Managers, node: SchemaNode<'_>) ->
     let without = |gone: &Set| typed::remove(merged, gone, at).unwrap_or_else(|| json!({}));
     let everything = named(&typed::to_set(merged, at));
     let last = named(last);
-    // Removing an item removes what is in it; what appliers own there comes back,
-    let applied = owners.iter().filter(|(m, _)| m.applied).fold(Set::default(), |all, (_, owned)| all.union(&owned.set));
-    let kept = named(&typed::to_set(&without(&last), at)).union(&named(&applied));
+    // Removing an item removes what is in it; what anybody owns there comes back,
+    let owned = owners.values().fold(Set::default(), |all, owned| all.union(&owned.set));
+    let kept = named(&typed::to_set(&without(&last), at)).union(&named(&owned));
     let object = without(&everything.difference(&kept));
     // and so does what the applier never owned.
     let kept = named(&typed::to_set(&object, at));
