@@ -48,7 +48,7 @@ pub fn count_generation(new: &mut Value, old: &Value, row: &Resource) {
     let content = |o: &Value| -> Vec<(String, Value)> {
         let fields = o.as_object().into_iter().flatten();
         fields
-            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "apiVersion" | "kind") && (*k != "status" || !row.has_status()))
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     };
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn generation_counts_content_alone() {
-        let row = Resource::namespaced("", "v1", "Thing", "things").generation();
+        let row = Resource::namespaced("", "v1", "Thing", "things").status().generation();
         let old = json!({"metadata": {"generation": 3, "labels": {"a": "b"}}, "spec": {"x": 1}, "status": {"y": 1}});
         let count = |new: Value| {
             let mut new = new;
