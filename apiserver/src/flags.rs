@@ -70,6 +70,12 @@ pub struct Flags {
     /// How long Events are kept, in seconds.
     #[arg(long, default_value_t = 3_600)]
     pub event_ttl: i64,
+    /// Requests that run at once: with --max-mutating-requests-inflight the seats that priority levels share.
+    #[arg(long, default_value_t = 400)]
+    pub max_requests_inflight: usize,
+    /// Writes that run at once; see --max-requests-inflight.
+    #[arg(long, default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
     /// How secrets are encrypted at rest: an EncryptionConfiguration.
     #[arg(long)]
     pub encryption_provider_config: Option<PathBuf>,

@@ -350,7 +350,13 @@ impl Resource {
         self.categories = vec!["all".into()];
         self
     }
-    /// Has `/status` and counts generations.
+    /// In a category of kubectl's.
+    #[must_use]
+    pub fn category(mut self, name: &'static str) -> Self {
+        self.categories.push(name.into());
+        self
+    }
+    /// Has `/status`.
     #[must_use]
     pub fn status(mut self) -> Self {
         self.subresources.push(Subresource::Status);

@@ -19,7 +19,8 @@ use crate::flags::{Config, Flags, KubeletTls, port_range};
 use crate::openapi::{OpenApi, ResourceDoc, SchemaDoc, SubresourceDoc};
 use crate::resource::Resource;
 use crate::server::Server;
-use crate::storage::codec::Plain;
+use crate::storage::codec::{Cipher, Plain};
+use crate::storage::encryption::Encryption;
 use crate::storage::{Etcd, EtcdConfig, Hub, compaction};
 use crate::{bootstrap, crd, http, resources};
 
@@ -45,10 +46,11 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
         key: flags.etcd_keyfile.clone(),
     };
     let etcd = Etcd::connect(&etcd).await?;
+    etcd.register(&context.metrics);
     let tls = server_config(Identity::load(&flags.tls_cert_file, &flags.tls_private_key_file)?, Some(Roots::load(&flags.client_ca_file)?));
     let tokens = Tokens::load(&flags.service_account_issuer, &flags.service_account_signing_key_file, &flags.service_account_key_file)?;
     let config = config(&flags, listener.local_addr()?.port())?;
-    let hub = Hub::new(etcd.clone(), Arc::new(Plain));
+    let hub = Hub::new(etcd.clone(), cipher(&flags)?);
     let mut rows = resources::builtin();
     with_pools(&mut rows, &config);
     with_schemas(&mut rows);
@@ -59,6 +61,8 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
         authenticator: Authenticator::new(tokens, hub.clone()),
         authorizer: Authorizer::new(&hub),
         health: health(&hub),
+        requests: http::metrics::RequestMetrics::new(&context.metrics),
+        limits: http::limits::Limits::new(flags.max_requests_inflight + flags.max_mutating_requests_inflight),
         metrics: context.metrics.clone(),
         clock: context.clock,
         shutdown: context.shutdown.clone(),
@@ -66,6 +70,7 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
         hub: hub.clone(),
         config,
     });
+    http::metrics::register_objects(&server);
     let tasks = TaskTracker::new();
     let shutdown = context.shutdown.clone();
     tasks.spawn({
@@ -106,6 +111,14 @@ fn with_schemas(rows: &mut [Resource]) {
     for row in rows.iter_mut().filter(|r| r.group == "apiextensions.k8s.io" && r.plural == "customresourcedefinitions") {
         row.hooks = Arc::new(crd::definition::DefinitionRules(row.hooks.clone()));
     }
+}
+
+/// What encrypts at rest.
+fn cipher(flags: &Flags) -> anyhow::Result<Arc<dyn Cipher>> {
+    let Some(path) = &flags.encryption_provider_config else { return Ok(Arc::new(Plain)) };
+    let attempted = || format!("--encryption-provider-config {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(attempted)?;
+    Ok(Arc::new(Encryption::parse(&text).with_context(attempted)?))
 }
 
 fn health(hub: &Arc<Hub>) -> Health {

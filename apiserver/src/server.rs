@@ -38,6 +38,10 @@ pub struct Server {
     pub health: Health,
     /// The process's metrics.
     pub metrics: daemon::metrics::Metrics,
+    /// What is counted of requests.
+    pub requests: crate::http::metrics::RequestMetrics,
+    /// How many requests run at once.
+    pub limits: crate::http::limits::Limits,
     /// The wall clock.
     pub clock: daemon::clock::Clock,
     /// Cancelled when the server stops.

@@ -132,3 +132,64 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events;
+    use crate::queue::QueueMetrics;
+    use tokio::sync::mpsc;
+
+    /// Panics on the key `bad`, and tells of every look at the others.
+    struct Touchy(mpsc::UnboundedSender<(String, bool)>);
+
+    impl Controller for Touchy {
+        fn subscribe(&self, _: &Arc<Caches>, _: &Arc<Queue>) {}
+
+        fn plan(&self, view: &View<'_>, key: &Key) -> Plan {
+            assert_ne!(key.name, "bad", "as the test wants");
+            // The receiver outlives the controller.
+            let _ = self.0.send((key.name.clone(), view.failure.is_some()));
+            let mut plan = Plan::default();
+            if key.name == "failing" && view.failure.is_none() {
+                let mut node = k8s_openapi::api::core::v1::Node::default();
+                node.metadata.name = Some("n".to_owned());
+                plan.push(crate::plan::Action::create(&node)); // nobody listens at the test's address
+            }
+            plan
+        }
+    }
+
+    #[tokio::test]
+    async fn one_object_that_panics_or_fails_stops_no_other() {
+        daemon::tls::install_crypto();
+        let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a URI"));
+        let client = daemon::client::from_config(config, "test").expect("a client");
+        let (recorder, _never_written) = events::channel(client.clone());
+        let caches = Arc::new(Caches::default());
+        let run = Run {
+            name: "test",
+            queue: Queue::new("test", QueueMetrics::new(&daemon::metrics::Metrics::new())),
+            executor: Executor::new(client, caches.clone(), recorder),
+            caches,
+            clock: Clock::system(),
+            stop: CancellationToken::new(),
+        };
+        let (send, mut looks) = mpsc::unbounded_channel();
+        for name in ["bad", "failing", "good"] {
+            run.queue.add(Key::cluster(name));
+        }
+        let touchy = Touchy(send);
+        let see = async {
+            let (mut good, mut told_of_failure) = (false, false);
+            while !(good && told_of_failure) {
+                let (name, failed) = looks.recv().await.expect("the controller works");
+                good |= name == "good";
+                told_of_failure |= name == "failing" && failed;
+            }
+            run.stop.cancel();
+        };
+        let both = async { tokio::join!(run.work(&touchy, 1), see) };
+        tokio::time::timeout(Duration::from_secs(60), both).await.expect("both objects are looked at");
+    }
+}

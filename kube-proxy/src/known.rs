@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use crate::compile::local_endpoints;
@@ -194,12 +193,6 @@ impl Known {
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.hosts.get(&self.name).is_some_and(|h| h.leaving)
-    }
-
-    /// The networks of this node's links, as far as other nodes can be in them.
-    #[must_use]
-    pub fn networks(&self) -> Vec<Ipv4Net> {
-        self.addresses.iter().map(|a| a.net.trunc()).filter(|n| !n.addr().is_loopback()).collect()
     }
 
     /// The health check node ports: Service, and its number of endpoints on this node.

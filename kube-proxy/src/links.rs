@@ -10,7 +10,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 
 use crate::routes::{Far, Near, Plan, ROUTE_PROTOCOL, Route, VXLAN_ID, VXLAN_LINK, VXLAN_PORT};
@@ -55,6 +55,24 @@ async fn link(handle: &Handle, name: &str) -> anyhow::Result<Option<u32>> {
         Err(rtnetlink::Error::NetlinkError(e)) if e.raw_code() == -libc::ENODEV => Ok(None),
         Err(error) => Err(error).with_context(|| format!("looking for the link {name}")),
     }
+}
+
+/// The networks that are reached without a gateway. Addresses alone do not tell: a single host may be on the wire by a route of its own.
+///
+/// # Errors
+/// The kernel's refusal.
+pub async fn on_link(handle: &Handle) -> anyhow::Result<Vec<Ipv4Net>> {
+    let all = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+    let all: Vec<RouteMessage> = all.try_collect().await.context("reading routes")?;
+    let on_link = all.iter().filter(|r| r.header.table == RouteHeader::RT_TABLE_MAIN && r.header.scope == RouteScope::Link);
+    Ok(on_link.filter_map(destination).collect())
+}
+
+fn destination(message: &RouteMessage) -> Option<Ipv4Net> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(a)) => Ipv4Net::new(*a, message.header.destination_prefix_length).ok(),
+        _ => None,
+    })
 }
 
 /// Makes the kernel's routes, and the link they need, those of the plan. Says whether anything had to change.

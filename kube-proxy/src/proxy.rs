@@ -271,10 +271,14 @@ impl Proxy {
         if !self.known.knows_nodes() {
             return;
         }
-        let plan = routes::plan(self.known.name(), &self.known.hosts, &self.known.networks(), self.flags.pod_routes);
-        match links::apply(&self.handle, &plan).await {
-            Ok(true) => tracing::info!(routes = plan.routes.len(), "changed the routes to other nodes' pods"),
-            Ok(false) => {}
+        let outcome = async {
+            let near = links::on_link(&self.handle).await?;
+            let plan = routes::plan(self.known.name(), &self.known.hosts, &near, self.flags.pod_routes);
+            anyhow::Ok((links::apply(&self.handle, &plan).await?, plan.routes.len()))
+        };
+        match outcome.await {
+            Ok((true, routes)) => tracing::info!(routes, "changed the routes to other nodes' pods"),
+            Ok((false, _)) => {}
             Err(error) => {
                 let retry = self.backoff.next_delay();
                 tracing::error!(error = format!("{error:#}"), ?retry, "syncing the routes to other nodes' pods failed");

@@ -104,9 +104,9 @@ pub struct Plan {
     pub far: BTreeSet<Far>,
 }
 
-/// Plans the routes of the node `me`. `links` are the networks that its links are in.
+/// Plans the routes of the node `me`. `near` are the networks that it reaches without a gateway.
 #[must_use]
-pub fn plan(me: &str, hosts: &BTreeMap<String, Host>, links: &[Ipv4Net], mode: PodRoutes) -> Plan {
+pub fn plan(me: &str, hosts: &BTreeMap<String, Host>, near: &[Ipv4Net], mode: PodRoutes) -> Plan {
     let mut plan = Plan::default();
     let Some(own) = hosts.get(me).and_then(Host::ipv4) else { return plan };
     if mode == PodRoutes::None {
@@ -118,7 +118,7 @@ pub fn plan(me: &str, hosts: &BTreeMap<String, Host>, links: &[Ipv4Net], mode: P
         if range.contains(&own.1) || own.1.contains(&range) {
             continue;
         }
-        let near = links.iter().any(|l| l.contains(&node) && l.prefix_len() < 32);
+        let near = near.iter().any(|n| n.contains(&node));
         match mode {
             PodRoutes::Auto | PodRoutes::Direct if near => {
                 plan.routes.insert(Route { to: range, via: node, vxlan: false });

@@ -47,9 +47,12 @@ impl Cluster {
 
     fn controllers(&mut self, stop: CancellationToken) {
         let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
+        // With the rights that its role gives, not an administrator's.
+        let (pki, url) = (&self.server.pki, &self.server.url);
+        let kubeconfig = pki.kubeconfig("controller-manager", "system:kube-controller-manager", None, url).expect("a kubeconfig");
         let arguments = [
             "controller-manager".to_owned(),
-            flag("kubeconfig", &self.server.kubeconfig),
+            flag("kubeconfig", &kubeconfig),
             flag("root-ca-file", &self.server.pki.file("ca.crt")),
             "--leader-elect=false".to_owned(),
             "--allocate-node-cidrs=true".to_owned(),

@@ -1,6 +1,7 @@
 //! What is served by a handler of its own: reviews, bindings, and connections to kubelets.
 
 pub mod binding;
+pub mod component_status;
 pub mod eviction;
 pub mod impersonate;
 pub mod kubelet;
@@ -22,6 +23,7 @@ pub type Handler = fn(Call, Request) -> BoxFuture<'static, Result<Response, Stat
 
 /// Group, plural and subresource of each handler. The order does not matter.
 const HANDLERS: &[(&str, &str, &str, Handler)] = &[
+    ("", "componentstatuses", "", component_status::serve),
     ("", "nodes", "proxy", proxy::node),
     ("", "pods", "attach", kubelet::stream),
     ("", "pods", "binding", binding::bind),
@@ -49,7 +51,7 @@ pub async fn dispatch(call: Call, request: Request) -> Result<Response, Status> 
     let found = HANDLERS.iter().find(|(group, plural, sub, _)| (*group, *plural, *sub) == wanted);
     let allowed = match call.row.subresource(&call.info.subresource) {
         Some(crate::resource::Subresource::Custom { verbs, .. }) => verbs.contains(&call.info.verb.as_str()),
-        _ => call.info.verb == "create",
+        _ => call.row.verbs.iter().any(|v| v.name() == call.info.verb),
     };
     match found {
         Some((.., handler)) if allowed => handler(call, request).await,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use api::field::{Errors, Path};
+use api::object::Meta as _;
 use serde_json::Value;
 
 use super::schema::has_validations;
+use super::status::FINALIZER;
 use super::{json_path, structural};
 use crate::resource::{Cx, Deletion, Strategy};
 use crate::resources::cells::{items, text};
@@ -94,6 +96,12 @@ impl Strategy for DefinitionRules {
         warnings
     }
     fn deletion(&self, obj: &mut Value, requested: Option<i64>, cx: Cx<'_>) -> Result<Deletion, String> {
+        // Its objects go first: the controller takes the finalizer off when they are gone.
+        if !obj.is_deleting() && !obj.finalizers().contains(&FINALIZER) {
+            let all: Vec<&str> = obj.finalizers().into_iter().chain([FINALIZER]).collect();
+            let all = all.into();
+            obj.set_meta("finalizers", all);
+        }
         self.0.deletion(obj, requested, cx)
     }
 }

@@ -2,6 +2,8 @@
 
 pub mod decode;
 pub mod discovery;
+pub mod limits;
+pub mod metrics;
 pub mod negotiate;
 pub mod query;
 pub mod render;

@@ -13,7 +13,7 @@ use http::{HeaderValue, header};
 
 use super::query::Query;
 use super::request_info::{self, RequestInfo};
-use super::{decode, discovery, negotiate, respond};
+use super::{decode, discovery, limits, metrics, negotiate, respond};
 use crate::auth::{Attributes, User};
 use crate::catalog::Served;
 use crate::connect;
@@ -36,6 +36,12 @@ pub fn router(server: Arc<Server>) -> Router {
 async fn entry(State(server): State<Arc<Server>>, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let started = tokio::time::Instant::now();
+    let info = request_info::parse(method.as_str(), &path, &Query::parse(request.uri().query().unwrap_or("")));
+    let apply = request.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/apply-patch"));
+    let served = info.is_resource && server.catalog.load().find(&info.group, &info.version, &info.resource).is_some_and(|r| {
+        info.subresource.is_empty() || r.subresource(&info.subresource).is_some()
+    });
+    let entered = server.requests.enter(&info);
     let handled = std::panic::AssertUnwindSafe(handle(server.clone(), request)).catch_unwind().await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
@@ -48,6 +54,8 @@ async fn entry(State(server): State<Arc<Server>>, request: Request) -> Response 
     if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
         response.headers_mut().insert("audit-id", id);
     }
+    drop(entered);
+    server.requests.answered(metrics::asked(&info, served, apply), response.status().as_u16(), started.elapsed().as_secs_f64());
     tracing::debug!(%method, path, code = response.status().as_u16(), micros = started.elapsed().as_micros(), "request");
     response
 }
@@ -64,8 +72,14 @@ async fn handle(server: Arc<Server>, request: Request) -> Result<Response, Statu
         connect::impersonate::check(&server, &user, &other)?;
         user = other;
     }
+    let level = limits::level(&user, &info);
+    let _seat = server.limits.seat(level).await.inspect_err(|_| server.requests.refused(level))?;
     authorize(&server, &user, &info)?;
-    if info.is_resource { resource(server, request, info, query, user).await } else { path(&server, request, &info, user).await }
+    if info.is_resource {
+        resource(server.clone(), request, info, query, user).await
+    } else {
+        path(&server, request, &info, user).await
+    }
 }
 
 /// 403 unless the user may.
@@ -102,14 +116,19 @@ async fn path(server: &Arc<Server>, request: Request, info: &RequestInfo, user: 
 async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, query: Query, user: User) -> Result<Response, Status> {
     let found = server.catalog.load().find(&info.group, &info.version, &info.resource).cloned();
     let row = found.ok_or_else(Status::no_such_resource)?;
-    if info.resource != "namespaces"
-        && row.is_namespaced()
-        && info.namespace.is_empty()
-        && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection" | "create")
-    {
-        return Err(Status::no_such_resource());
-    }
-    if !row.is_namespaced() && !info.namespace.is_empty() && info.resource != "namespaces" {
+    let mut info = info;
+    if row.is_namespaced() {
+        // Across namespaces there is looking, but neither making nor sweeping.
+        match info.verb.as_str() {
+            _ if !info.namespace.is_empty() => {}
+            "list" | "watch" => {}
+            "create" | "deletecollection" => return Err(Status::method_not_supported(&row.group, &row.plural, &info.verb)),
+            _ => return Err(Status::no_such_resource()),
+        }
+    } else if info.namespace.is_empty() || info.namespace == info.name {
+        // A namespace's own namespace is for the authorizer; its object lives in none.
+        info.namespace.clear();
+    } else {
         return Err(Status::no_such_resource());
     }
     let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok());
@@ -131,11 +150,8 @@ async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, quer
 }
 
 /// The verb for a request about a whole object or a part of it.
-async fn dispatch(mut call: Call, body: Body) -> Result<Response, Status> {
+async fn dispatch(call: Call, body: Body) -> Result<Response, Status> {
     let row = call.row.clone();
-    if &*row.plural == "namespaces" && row.group.is_empty() {
-        call.info.namespace.clear();
-    }
     supported(&row, &call.info)?;
     let renderer = call.renderer()?;
     let part = row.subresource(&call.info.subresource).map_or(Part::Whole, Part::Sub);
@@ -165,7 +181,9 @@ async fn dispatch(mut call: Call, body: Body) -> Result<Response, Status> {
                 patch::scale(&call, part, &options, spec, &|_| Ok(scale.clone())).await?
             } else {
                 let mut warnings = vec![];
-                let object = call.decode_body(&body, &options, &mut warnings)?;
+                let mut object = call.decode_body(&body, &options, &mut warnings)?;
+                // A body that does not belong to the URL is wrong whether or not the object is there.
+                verbs::write::identify(&call, &mut object)?;
                 let absent = if row.create_on_update && part.name().is_empty() { Absent::Create } else { Absent::NotFound };
                 verbs::update::update(&call, part, absent, &options, warnings, &|_| Ok(object.clone())).await?
             }

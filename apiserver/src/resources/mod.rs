@@ -1,8 +1,12 @@
 //! The resource table. A new resource is a new file and one line here; order within a group version is the order of discovery.
 
+pub mod admissionregistration;
+pub mod apiextensions;
+pub mod apiregistration;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
+pub mod autoscaling;
 pub mod batch;
 pub mod bounds;
 pub mod cells;
@@ -11,14 +15,17 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod events;
+pub mod flowcontrol;
 pub mod label_selector;
 pub mod metadata;
 pub mod network;
+pub mod networking;
 pub mod node;
 pub mod pod_template;
 pub mod policy;
 pub mod quantities;
 pub mod rbac;
+pub mod resource;
 #[cfg(test)]
 pub(crate) mod rows_in_tests;
 pub mod scheduling;
@@ -47,6 +54,7 @@ pub fn builtin() -> Vec<Resource> {
         core::secrets::row(),
         core::serviceaccounts::row(),
         core::services::row(),
+        apiregistration::apiservices::row(),
         apps::controllerrevisions::row(),
         apps::daemonsets::row(),
         apps::deployments::row(),
@@ -59,9 +67,16 @@ pub fn builtin() -> Vec<Resource> {
         authorization::selfsubjectaccessreviews::row(),
         authorization::selfsubjectrulesreviews::row(),
         authorization::subjectaccessreviews::row(),
+        autoscaling::v2::row(),
+        autoscaling::v1::row(),
         batch::cronjobs::row(),
         batch::jobs::row(),
         certificates::certificatesigningrequests::row(),
+        networking::ingressclasses::row(),
+        networking::ingresses::row(),
+        networking::ipaddresses::row(),
+        networking::networkpolicies::row(),
+        networking::servicecidrs::row(),
         policy::poddisruptionbudgets::row(),
         rbac::clusterrolebindings::row(),
         rbac::clusterroles::row(),
@@ -73,9 +88,20 @@ pub fn builtin() -> Vec<Resource> {
         storage::storageclasses::row(),
         storage::volumeattachments::row(),
         storage::volumeattributesclasses::row(),
+        admissionregistration::mutatingwebhookconfigurations::row(),
+        admissionregistration::validatingadmissionpolicies::row(),
+        admissionregistration::validatingadmissionpolicybindings::row(),
+        admissionregistration::validatingwebhookconfigurations::row(),
+        apiextensions::customresourcedefinitions::row(),
         scheduling::priorityclasses::row(),
         coordination::leases::row(),
         node::runtimeclasses::row(),
         discovery::endpointslices::row(),
+        flowcontrol::flowschemas::row(),
+        flowcontrol::prioritylevelconfigurations::row(),
+        resource::deviceclasses::row(),
+        resource::resourceclaims::row(),
+        resource::resourceclaimtemplates::row(),
+        resource::resourceslices::row(),
     ]
 }

@@ -13,6 +13,9 @@ use etcd_client::{
 };
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
 
@@ -138,6 +141,7 @@ pub struct Etcd {
     lease: LeaseClient,
     maintenance: MaintenanceClient,
     shared_lease: Arc<tokio::sync::Mutex<Option<(i64, i64, tokio::time::Instant)>>>,
+    durations: Family<Operation, Histogram, fn() -> Histogram>,
 }
 
 impl std::fmt::Debug for Etcd {
@@ -153,10 +157,6 @@ fn failed(attempted: &'static str) -> impl Fn(etcd_client::Error) -> StorageErro
     }
 }
 
-async fn within<T>(attempted: &'static str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StorageError> {
-    tokio::time::timeout(CALL_WITHIN, call).await.map_err(|_| StorageError::Timeout(attempted))?.map_err(failed(attempted))
-}
-
 fn revision(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
@@ -168,7 +168,47 @@ fn stored(kv: KeyValue) -> Stored {
     Stored { key: String::from_utf8_lossy(&key).into_owned(), value, revision }
 }
 
+/// What a request to etcd was for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+}
+
+/// The word for it in metrics: upstream's where upstream has one.
+fn operation(attempted: &str) -> &'static str {
+    match attempted {
+        "reading a key" => "get",
+        "reading a range" => "list",
+        "reading the revision" => "getCurrentRevision",
+        "writing" => "txn",
+        "granting a lease" => "leaseGrant",
+        "compacting" => "compact",
+        "starting the watch" => "watch",
+        _ => "status",
+    }
+}
+
+fn histogram() -> Histogram {
+    Histogram::new([0.001, 0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 5.0, 10.0])
+}
+
 impl Etcd {
+    /// Counts in `metrics` from now on.
+    pub fn register(&self, metrics: &daemon::metrics::Metrics) {
+        metrics.register("etcd_request_duration_seconds", "Etcd request latency by operation", self.durations.clone());
+    }
+
+    async fn within<T>(
+        &self,
+        attempted: &'static str,
+        call: impl Future<Output = Result<T, etcd_client::Error>>,
+    ) -> Result<T, StorageError> {
+        let began = tokio::time::Instant::now();
+        let answer = tokio::time::timeout(CALL_WITHIN, call).await;
+        self.durations.get_or_create(&Operation { operation: operation(attempted) }).observe(began.elapsed().as_secs_f64());
+        answer.map_err(|_| StorageError::Timeout(attempted))?.map_err(failed(attempted))
+    }
+
     /// Prepares the connection; it is made, and made again, when it is needed.
     ///
     /// # Errors
@@ -216,6 +256,7 @@ impl Etcd {
             lease: client.lease_client(),
             maintenance: client.maintenance_client(),
             shared_lease: Arc::default(),
+            durations: Family::new_with_constructor(histogram as fn() -> Histogram),
         })
     }
 
@@ -225,7 +266,7 @@ impl Etcd {
     /// etcd does not answer.
     pub async fn revision(&self) -> Result<u64, StorageError> {
         let options = GetOptions::new().with_count_only();
-        let answer = within("reading the revision", self.kv.clone().get(keys::ROOT, Some(options))).await?;
+        let answer = self.within("reading the revision", self.kv.clone().get(keys::ROOT, Some(options))).await?;
         Ok(answer.header().map_or(0, |h| revision(h.revision())))
     }
 
@@ -234,7 +275,7 @@ impl Etcd {
     /// # Errors
     /// etcd does not answer.
     pub async fn get(&self, key: &str) -> Result<Option<Stored>, StorageError> {
-        let mut answer = within("reading a key", self.kv.clone().get(key, None)).await?;
+        let mut answer = self.within("reading a key", self.kv.clone().get(key, None)).await?;
         Ok(answer.take_kvs().into_iter().next().map(stored))
     }
 
@@ -245,7 +286,7 @@ impl Etcd {
     pub async fn range(&self, from: Vec<u8>, to: Vec<u8>, limit: i64, at: u64) -> Result<Page, StorageError> {
         let at = i64::try_from(at).unwrap_or(i64::MAX);
         let options = GetOptions::new().with_range(to).with_limit(limit).with_revision(at);
-        let mut answer = within("reading a range", self.kv.clone().get(from, Some(options))).await?;
+        let mut answer = self.within("reading a range", self.kv.clone().get(from, Some(options))).await?;
         let revision = answer.header().map_or(0, |h| revision(h.revision()));
         Ok(Page { more: answer.more(), revision, items: answer.take_kvs().into_iter().map(stored).collect() })
     }
@@ -276,7 +317,7 @@ impl Etcd {
                 Extra::Release { key } => then.push(TxnOp::delete(key.as_str(), None)),
             }
         }
-        let answer = within("writing", self.kv.clone().txn(Txn::new().when(when).and_then(then).or_else(otherwise))).await?;
+        let answer = self.within("writing", self.kv.clone().txn(Txn::new().when(when).and_then(then).or_else(otherwise))).await?;
         if answer.succeeded() {
             return Ok(Outcome::Done(answer.header().map_or(0, |h| revision(h.revision()))));
         }
@@ -305,7 +346,7 @@ impl Etcd {
         {
             return Ok(id);
         }
-        let granted = within("granting a lease", self.lease.clone().grant(ttl + LEASE_SLACK, None)).await?;
+        let granted = self.within("granting a lease", self.lease.clone().grant(ttl + LEASE_SLACK, None)).await?;
         let slack = Duration::from_secs(u64::try_from(LEASE_SLACK).unwrap_or(0));
         *shared = Some((granted.id(), ttl, now + slack));
         Ok(granted.id())
@@ -316,7 +357,7 @@ impl Etcd {
     /// # Errors
     /// etcd does not answer.
     pub async fn short_lease(&self, ttl: i64) -> Result<i64, StorageError> {
-        Ok(within("granting a lease", self.lease.clone().grant(ttl, None)).await?.id())
+        Ok(self.within("granting a lease", self.lease.clone().grant(ttl, None)).await?.id())
     }
 
     /// Watches every key from `from` on. All keys, not ours alone: so each revision of etcd is seen, and having seen one means having
@@ -327,7 +368,7 @@ impl Etcd {
     pub async fn watch(&self, from: u64) -> Result<WatchStream, StorageError> {
         let from = i64::try_from(from).unwrap_or(i64::MAX);
         let options = WatchOptions::new().with_all_keys().with_start_revision(from);
-        within("starting the watch", self.watch.clone().watch("", Some(options))).await
+        self.within("starting the watch", self.watch.clone().watch("", Some(options))).await
     }
 
     /// Forgets revisions before `before`.
@@ -336,7 +377,7 @@ impl Etcd {
     /// etcd does not answer.
     pub async fn compact(&self, before: u64) -> Result<(), StorageError> {
         let before = i64::try_from(before).unwrap_or(i64::MAX);
-        match within("compacting", self.kv.clone().compact(before, None)).await {
+        match self.within("compacting", self.kv.clone().compact(before, None)).await {
             Ok(_) | Err(StorageError::Compacted) => Ok(()),
             Err(error) => Err(error),
         }
@@ -347,7 +388,7 @@ impl Etcd {
     /// # Errors
     /// It does not.
     pub async fn version(&self) -> Result<String, StorageError> {
-        Ok(within("asking for etcd's status", self.maintenance.clone().status()).await?.version().to_owned())
+        Ok(self.within("asking for etcd's status", self.maintenance.clone().status()).await?.version().to_owned())
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod compaction;
+pub mod encryption;
 pub mod entry;
 pub mod etcd;
 pub mod hub;

@@ -63,7 +63,7 @@ struct Found {
 /// Options that make no sense, or a revision that cannot be had.
 pub async fn list(call: &Call) -> Result<(Body, Option<usize>), Status> {
     let options = ListOptions::parse(&call.query, false)?;
-    let selection = Selection::new(&call.row, &call.info.namespace, &options)?;
+    let selection = Selection::new(&call.row, &call.info.namespace, &call.info.name, &options)?;
     let found = find(call, &options, &selection).await?;
     let renderer = call.renderer()?;
     if call.media.format != Format::Json {
@@ -81,7 +81,7 @@ pub async fn list(call: &Call) -> Result<(Body, Option<usize>), Status> {
 /// Options that make no sense, or a revision that cannot be had.
 pub async fn select(call: &Call) -> Result<Vec<Arc<Entry>>, Status> {
     let options = ListOptions::parse(&call.query, false)?;
-    let selection = Selection::new(&call.row, &call.info.namespace, &options)?;
+    let selection = Selection::new(&call.row, &call.info.namespace, &call.info.name, &options)?;
     Ok(find(call, &options, &selection).await?.entries)
 }
 

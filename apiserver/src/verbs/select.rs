@@ -31,13 +31,16 @@ enum Field {
 }
 
 impl Selection {
-    /// The selection of `options` in `namespace` (empty: all).
+    /// The selection of `options` in `namespace` (empty: all), of the object `name` alone when the URL names one.
     ///
     /// # Errors
     /// 400 for a field that the resource cannot be selected by.
-    pub fn new(row: &Served, namespace: &str, options: &ListOptions) -> Result<Self, Status> {
+    pub fn new(row: &Served, namespace: &str, name: &str, options: &ListOptions) -> Result<Self, Status> {
         let selectable = row.cache.selectable();
         let mut fields = Vec::new();
+        if !name.is_empty() {
+            fields.push(Term { field: Field::Name, value: name.to_owned(), equals: true });
+        }
         for term in &options.fields.terms {
             let field = match term.field.as_str() {
                 "metadata.name" => Field::Name,

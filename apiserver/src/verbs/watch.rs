@@ -25,6 +25,8 @@ use crate::storage::{Cursor, Entry, Event};
 const BATCH: usize = 256;
 /// How often a watcher that wants them gets a bookmark.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// So long before its end a watcher gets a last bookmark, and need not go through what it has seen when it watches again.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// A watch without a timeout of its own lasts between this and twice this, as upstream's do.
 const LASTS: Duration = Duration::from_secs(1_800);
 /// Bytes that are put together before they are sent, while more is at hand.
@@ -36,7 +38,7 @@ const CHUNK: usize = 64 << 10;
 /// Options that make no sense, a resourceVersion that is gone or not there yet.
 pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Bytes, std::io::Error>> + use<>), Status> {
     let options = ListOptions::parse(&call.query, true)?;
-    let selection = Selection::new(&call.row, &call.info.namespace, &options)?;
+    let selection = Selection::new(&call.row, &call.info.namespace, &call.info.name, &options)?;
     let renderer = call.renderer()?;
     let hub = call.server.hub.clone();
     let initial = options.initial_events == Some(true) || matches!(options.resource_version, None | Some(0));
@@ -71,7 +73,7 @@ pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Byt
         queued,
         initial_end: (options.initial_events == Some(true)).then_some(revision),
         bookmarks: options.bookmarks,
-        bookmark_at: now + BOOKMARK_EVERY.mul_f64(0.9 + 0.2 * rand::random::<f64>()),
+        bookmark_at: bookmark_at(now, BOOKMARK_EVERY.mul_f64(0.9 + 0.2 * rand::random::<f64>()), now + lasts),
         until: now + lasts,
         first: true,
         shutdown: call.server.shutdown.clone(),
@@ -85,6 +87,14 @@ pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Byt
         }
     });
     Ok((format, stream.right_stream()))
+}
+
+/// When the next bookmark is due: after `every`, or shortly before the end.
+fn bookmark_at(now: Instant, every: Duration, until: Instant) -> Instant {
+    match until.checked_sub(BOOKMARK_BEFORE_END) {
+        Some(last) if last > now => last.min(now + every),
+        _ => now + every,
+    }
 }
 
 fn gone(revision: u64, current: u64) -> Status {
@@ -144,7 +154,7 @@ impl Watcher {
             }
             let now = Instant::now();
             if self.bookmarks && drained && now >= self.bookmark_at {
-                self.bookmark_at = now + BOOKMARK_EVERY;
+                self.bookmark_at = bookmark_at(now, BOOKMARK_EVERY, self.until);
                 self.bookmark(&mut out, seen, false);
             }
             if out.len() > 0 {
@@ -259,7 +269,7 @@ mod tests {
             prefix: "/registry/things/".into(),
             cache: cache.clone(),
         };
-        let selection = Selection::new(&row, "", &options).unwrap();
+        let selection = Selection::new(&row, "", "", &options).unwrap();
         let changes = steps.iter().zip(1..).map(|(label, revision)| Change {
             key: "ns/x".into(),
             stored: label.map(|l| format!(r#"{{"metadata":{{"labels":{{"a":"{l}"}}}}}}"#).into_bytes()),

@@ -189,7 +189,8 @@ mod tests {
         assert_eq!(errors(row(), &set("")), "");
         expect![[r#"
             spec.podManagementPolicy: Invalid value: "Any": must be 'OrderedReady' or 'Parallel'
-            spec.updateStrategy: Invalid value: "Never": must be 'RollingUpdate' or 'OnDelete'"#]].assert_eq(&errors(row(), &set("podManagementPolicy: Any, updateStrategy: {type: Never}")));
+            spec.updateStrategy: Invalid value: "Never": must be 'RollingUpdate' or 'OnDelete'"#]]
+        .assert_eq(&errors(row(), &set("podManagementPolicy: Any, updateStrategy: {type: Never}")));
         assert_eq!(update_errors(row(), &set("replicas: 1"), &set("replicas: 2")), "");
         assert!(update_errors(row(), &set(""), &set("serviceName: s")).contains("updates to statefulset spec for fields other than"));
     }

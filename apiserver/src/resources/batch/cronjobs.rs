@@ -142,6 +142,7 @@ mod tests {
         expect![[r#"
             spec.schedule: Invalid value: "nonsense": expected exactly 5 fields, found 1: [nonsense]
             spec.timeZone: Invalid value: "Mars": unknown time zone Mars
-            spec.concurrencyPolicy: Unsupported value: "Race": supported values: "Allow", "Forbid", "Replace""#]].assert_eq(&errors(row(), &cron("schedule: nonsense, timeZone: Mars, concurrencyPolicy: Race")));
+            spec.concurrencyPolicy: Unsupported value: "Race": supported values: "Allow", "Forbid", "Replace""#]]
+        .assert_eq(&errors(row(), &cron("schedule: nonsense, timeZone: Mars, concurrencyPolicy: Race")));
     }
 }

@@ -287,16 +287,14 @@ mod tests {
         expect![[r#"
             spec.parallelism: Invalid value: -1: must be greater than or equal to 0
             spec.completions: Required value: when completion mode is Indexed
-            spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified"#]].assert_eq(&errors(row(), &job("parallelism: -1, completionMode: Indexed, maxFailedIndexes: 1")));
+            spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified"#]]
+        .assert_eq(&errors(row(), &job("parallelism: -1, completionMode: Indexed, maxFailedIndexes: 1")));
         expect!["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""]
             .assert_eq(&errors(row(), "{metadata: {name: a}, spec: {template: {spec: {containers: [{name: c, image: i}]}}}}"));
         expect![[r#"
             spec.selector: Required value
-            spec.completions: Invalid value: 2: field is immutable"#]].assert_eq(&update_errors(
-            row(),
-            &job("completions: 1"),
-            &job("completions: 2"),
-        ));
+            spec.completions: Invalid value: 2: field is immutable"#]]
+        .assert_eq(&update_errors(row(), &job("completions: 1"), &job("completions: 2")));
     }
 
     #[test]

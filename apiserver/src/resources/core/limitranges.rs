@@ -126,10 +126,8 @@ mod tests {
                 min:
                   memory: 1Mi
                 type: Container
-        "#]].assert_eq(&created(
-            row(),
-            "{metadata: {name: a}, spec: {limits: [{type: Container, max: {cpu: 1000m}, min: {memory: 1Mi}}]}}",
-        ));
+        "#]]
+        .assert_eq(&created(row(), "{metadata: {name: a}, spec: {limits: [{type: Container, max: {cpu: 1000m}, min: {memory: 1Mi}}]}}"));
     }
 
     #[test]

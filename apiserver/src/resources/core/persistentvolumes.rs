@@ -212,11 +212,12 @@ mod tests {
             spec.capacity[cpu]: Unsupported value: "cpu": supported values: "storage"
             spec.capacity[storage]: Invalid value: "0": must be greater than 0
             spec.nfs: Forbidden: may not specify more than 1 volume type"#]]
-            .assert_eq(&errors(row(), &volume("capacity: {storage: 0, cpu: 1}, hostPath: {path: /a}, nfs: {server: s, path: /p}")));
+        .assert_eq(&errors(row(), &volume("capacity: {storage: 0, cpu: 1}, hostPath: {path: /a}, nfs: {server: s, path: /p}")));
         expect![[r#"
             spec.accessModes: Unsupported value: "Often": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"
             spec.nodeAffinity: Required value: Local volume requires node affinity"#]].assert_eq(&errors(row(), &volume("capacity: {storage: 1Gi}, accessModes: [Often], local: {path: /a}")));
         let with = |source: &str| volume(&format!("capacity: {{storage: 1Gi}}, accessModes: [ReadWriteOnce], {source}"));
-        expect!["spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"].assert_eq(&update_errors(row(), &with("hostPath: {path: /a}"), &with("hostPath: {path: /b}")));
+        expect!["spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"]
+            .assert_eq(&update_errors(row(), &with("hostPath: {path: /a}"), &with("hostPath: {path: /b}")));
     }
 }

@@ -171,6 +171,10 @@ mod tests {
             spec.hard[things]: Invalid value: "things": must be a standard resource for quota
             spec.scopes: Unsupported value: "Odd": supported values: "BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating", "VolumeAttributesClass"
             spec.scopes: Invalid value: ["BestEffort","NotBestEffort","Odd"]: conflicting scopes"#]].assert_eq(&errors(row(), &quota("hard: {things: 1, pods: -1}, scopes: [BestEffort, NotBestEffort, Odd]")));
-        expect!["spec.scopes: Invalid value: []: field is immutable"].assert_eq(&update_errors(row(), &quota("scopes: [BestEffort]"), &quota("hard: {pods: 1}")));
+        expect!["spec.scopes: Invalid value: []: field is immutable"].assert_eq(&update_errors(
+            row(),
+            &quota("scopes: [BestEffort]"),
+            &quota("hard: {pods: 1}"),
+        ));
     }
 }

@@ -90,6 +90,7 @@ mod tests {
         expect![[r#"
             spec: Invalid value: {"maxUnavailable":-1,"minAvailable":"150%"}: minAvailable and maxUnavailable cannot be both set
             spec.minAvailable: Invalid value: "150%": must not be greater than 100%
-            spec.maxUnavailable: Invalid value: -1: must be greater than or equal to 0"#]].assert_eq(&errors(row(), &budget("minAvailable: 150%, maxUnavailable: -1")));
+            spec.maxUnavailable: Invalid value: -1: must be greater than or equal to 0"#]]
+        .assert_eq(&errors(row(), &budget("minAvailable: 150%, maxUnavailable: -1")));
     }
 }

@@ -1,0 +1,9 @@
+//! The group `admissionregistration.k8s.io`.
+
+pub mod mutatingwebhookconfigurations;
+pub mod validatingadmissionpolicies;
+pub mod validatingadmissionpolicybindings;
+pub mod validatingwebhookconfigurations;
+pub(crate) mod webhooks;
+
+const GROUP: &str = "admissionregistration.k8s.io";
