@@ -35,7 +35,7 @@ pub enum Ready {
     Unix(PathBuf),
 }
 
-/// A share of the disk, as upstream has it, says little about one that a person's own files fill: what pods need is what counts.
+/// A share of the disk, as upstream has it for eviction and for removing images, says little about one that a person's own files fill: what pods need is what counts.
 const EVICTION: &str = "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<2%,imagefs.available<1Gi,imagefs.inodesFree<2%";
 
 /// What a node's daemons are told about the machine they run on.
@@ -189,6 +189,7 @@ fn workers(node: &Node, environment: &Environment, version: &dyn Fn(&str, &[&str
             ("tls-private-key-file", pki("kubelet.key")),
             ("root-dir", paths::KUBELET.into()),
             ("eviction-hard", EVICTION.into()),
+            ("image-gc-high-threshold", "100".into()),
             ("cluster-dns", DNS_SERVICE.to_string()),
             ("cluster-domain", DOMAIN.into()),
             ("resolv-conf", environment.resolv_conf.clone()),

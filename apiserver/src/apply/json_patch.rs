@@ -9,6 +9,8 @@ use super::PatchError;
 const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that the `copy` operations of one patch may add at most, as upstream: else a small patch doubles an object over and over.
 const MAX_COPIED: usize = 3 * 1024 * 1024;
+/// Levels of the object at most, as the JSON parser takes them: `copy` into itself would double them.
+const MAX_DEPTH: usize = 128;
 
 /// The object after all operations.
 ///
@@ -46,7 +48,7 @@ fn operate(document: &mut Value, operation: &Map<String, Value>, copied: &mut us
             let path = path()?;
             let (parent, key) = find(document, path)
                 .ok_or_else(|| format!("add operation does not apply: doc is missing path: \"{path}\": missing value"))?;
-            add(parent, &key, value()).map_err(|e| format!("error in add for path: '{path}': {e}"))
+            add(parent, &key, fitting(path, value())?).map_err(|e| format!("error in add for path: '{path}': {e}"))
         }
         "remove" => {
             let path = path()?;
@@ -68,7 +70,7 @@ fn operate(document: &mut Value, operation: &Map<String, Value>, copied: &mut us
                 .ok_or_else(|| format!("replace operation does not apply: doc is missing path: {path}: missing value"))?;
             let place =
                 get(parent, &key).map_err(|_| format!("replace operation does not apply: doc is missing key: {path}: missing value"))?;
-            *place = value();
+            *place = fitting(path, value())?;
             Ok(())
         }
         "move" => {
@@ -79,7 +81,7 @@ fn operate(document: &mut Value, operation: &Map<String, Value>, copied: &mut us
             let path = path()?;
             let (parent, key) = find(document, path)
                 .ok_or_else(|| format!("move operation does not apply: doc is missing destination path: {path}: missing value"))?;
-            add(parent, &key, moved).map_err(|e| format!("error in move for path: '{path}': {e}"))
+            add(parent, &key, fitting(path, moved)?).map_err(|e| format!("error in move for path: '{path}': {e}"))
         }
         "copy" => {
             let from = from()?;
@@ -95,7 +97,7 @@ fn operate(document: &mut Value, operation: &Map<String, Value>, copied: &mut us
             let path = path()?;
             let (parent, key) = find(document, path)
                 .ok_or_else(|| format!("copy operation does not apply: doc is missing destination path: {path}: missing value"))?;
-            add(parent, &key, value).map_err(|e| format!("error while adding value during copy: {e}"))
+            add(parent, &key, fitting(path, value)?).map_err(|e| format!("error while adding value during copy: {e}"))
         }
         "test" => {
             let path = path()?;
@@ -111,6 +113,18 @@ fn operate(document: &mut Value, operation: &Map<String, Value>, copied: &mut us
         }
         other => Err(format!("Unexpected kind: {other}")),
     }
+}
+
+/// A value that is not too deep for its place.
+fn fitting(path: &str, value: Value) -> Result<Value, String> {
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    if path.split('/').count() + depth(&value) > MAX_DEPTH { Err("exceeded max depth".into()) } else { Ok(value) }
 }
 
 /// What holds the place a pointer names, and the last part of the pointer.
@@ -207,6 +221,18 @@ mod tests {
         check(json!({"a": []}), json!([{"op": "add", "path": "/a/7", "value": 1}]), Err(index));
         check(json!({}), json!([{"op": "leap", "path": "/a"}]), Err("Unexpected kind: leap"));
         check(json!({}), json!({"a": 1}), Err("json: cannot unmarshal object into Go value of type jsonpatch.Patch"));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let operations = (0..200).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/x"}));
+        let error = apply(&json!({"a": {"x": 1}}), &operations.collect()).unwrap_err().to_string();
+        assert_eq!(error, "exceeded max depth");
+        let mut patch = vec![];
+        for i in 0..200 {
+            patch.push(json!({"op": "add", "path": "/a".repeat(i + 1), "value": {}}));
+        }
+        assert_eq!(apply(&json!({}), &Value::from(patch)).unwrap_err().to_string(), "exceeded max depth");
     }
 
     #[test]

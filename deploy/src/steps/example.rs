@@ -116,8 +116,8 @@ async fn fetch(address: Ipv4Addr, port: u16) -> anyhow::Result<String> {
 /// Fetches from a pod that lives for this alone.
 async fn fetch_inside(up: &Up, pods: &Api<Pod>, url: &str) -> anyhow::Result<String> {
     remove_client(up, pods).await?;
-    // Not `wget -T`: with it, the busybox of Debian 12 crashes.
-    let ask = format!("for try in $(seq 30); do timeout 5 wget -q -O - {url} && exit 0; sleep 1; done; exit 1");
+    // Not `wget -T`: with it, the busybox of Debian 12 crashes. `timeout` would keep the container until its time is over.
+    let ask = format!("for try in $(seq 30); do wget -q -O - {url} && exit 0; sleep 1; done; exit 1");
     let pod: Pod = serde_json::from_value(json!({
         "metadata": { "name": CLIENT },
         "spec": {

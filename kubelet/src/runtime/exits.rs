@@ -19,8 +19,9 @@ use crate::agent::Event;
 
 /// The namespace in which containerd's CRI plugin keeps its containers.
 const FILTER: &str = r#"namespace==k8s.io,topic=="/tasks/exit""#;
-/// The CRI plugin hears of the exit at the same time as we do, and needs a moment to take note.
-const SETTLE: Duration = Duration::from_millis(20);
+/// The CRI plugin hears of the exit at the same time as we do, and takes note once it has cleaned up: after a moment mostly, after a
+/// second on a busy machine. So one looks again, ever later.
+const LOOKS: [Duration; 5] = [20, 50, 150, 500, 1_500].map(Duration::from_millis);
 
 /// Sends [`Event::Relist`] whenever a container ends, until `shutdown`. `live` says whether exits are heard at the moment.
 pub async fn follow(endpoint: String, events: mpsc::Sender<Event>, live: Arc<AtomicBool>, shutdown: CancellationToken) {
@@ -47,13 +48,22 @@ async fn listen(path: &PathBuf, events: &mpsc::Sender<Event>, live: &AtomicBool,
     backoff.reset();
     // What ended before we listened.
     events.send(Event::Relist).await?;
-    while let Some(envelope) = stream.message().await? {
-        let exit = envelope.event.and_then(|any| TaskExit::decode(any.value.as_slice()).ok());
-        // An exec in a container, such as a probe, ends too and is nobody's business here.
-        if exit.is_none_or(|e| e.id == e.container_id) {
-            tokio::time::sleep(SETTLE).await;
-            events.send(Event::Relist).await?;
+    let mut looks = [].iter();
+    loop {
+        let next = looks.as_slice().first();
+        tokio::select! {
+            message = stream.message() => {
+                let Some(envelope) = message? else { return Ok(()) };
+                let exit = envelope.event.and_then(|any| TaskExit::decode(any.value.as_slice()).ok());
+                // An exec in a container, such as a probe, ends too and is nobody's business here.
+                if exit.is_none_or(|e| e.id == e.container_id) {
+                    looks = LOOKS.iter();
+                }
+            }
+            () = tokio::time::sleep(next.copied().unwrap_or_default()), if next.is_some() => {
+                looks.next();
+                events.send(Event::Relist).await?;
+            }
         }
     }
-    Ok(())
 }

@@ -13,7 +13,7 @@ pub mod typed;
 
 use std::collections::BTreeMap;
 
-use api::schema::{Schema, SchemaNode};
+use api::schema::{Schema, SchemaNode, check};
 use api::status::{Cause, Details, Status};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -137,6 +137,8 @@ pub fn apply(live: Option<&Value>, applied: &Value, options: &ApplyOptions<'_>, 
     }
     typed::validate(applied, Some(node))
         .map_err(|e| PatchError::CannotMerge(format!("failed to create typed patch object ({}): {e}", describe(applied))))?;
+    // In the form the live object has, so that `0.5` is no change of `500m`.
+    let applied = &check::conform(applied.clone(), node).map_err(PatchError::Malformed)?.value;
     let (entries, live_object) = live.map(managers::take).map_or((None, None), |(entries, object)| (entries, Some(object)));
     let mut owners = managers::read(entries.as_ref().unwrap_or(&Value::Null))
         .map_err(|e| PatchError::CannotMerge(format!("failed to decode managed fields: {e}")))?;
@@ -313,7 +315,8 @@ fn finish(live: Option<&Value>, mut object: Value, mut owners: Managers, old_ent
 
 /// What client-side apply may be said to own: the fields of its last configuration that are still as it set them.
 fn from_last_applied(live: &Value, node: SchemaNode<'_>) -> Set {
-    let Some(config) = last_applied(live).and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return Set::default() };
+    let config = last_applied(live).and_then(|text| check::decode(text.as_bytes(), Some(node)).ok());
+    let Some(config) = config.map(|decoded| decoded.value) else { return Set::default() };
     let at = Some(node);
     let comparison = typed::compare(Some(&config), Some(live), at, is_builtin(node));
     typed::to_set(&config, at).difference(&comparison.modified).difference(&comparison.added).difference(&comparison.removed)

@@ -144,7 +144,8 @@ fn updates_are_tracked_and_conflict_with_appliers() {
 
 #[test]
 fn structs_that_are_always_there_are_not_added() {
-    let created = update(None, &containers(json!([{"name": "x", "ports": [{"containerPort": 80, "protocol": "TCP"}]}])), &options("c"), node());
+    let created =
+        update(None, &containers(json!([{"name": "x", "ports": [{"containerPort": 80, "protocol": "TCP"}]}])), &options("c"), node());
     let fields = &created["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
     let item = json!({".": {}, "f:name": {}, "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}}});
     assert_eq!(*fields, json!({"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"x\"}": item}}}}));
@@ -271,6 +272,14 @@ fn ownership_moves_from_client_side_apply_to_kubectl() {
     let object = applied(Some(&live), "kubectl", changed.clone());
     assert_eq!(object["spec"]["replicas"], 2);
     assert_eq!(object["metadata"]["annotations"][LAST_APPLIED], format!("{changed}\n"));
+}
+
+#[test]
+fn another_way_to_write_a_value_is_no_conflict() {
+    let with = |cpu: Value| containers(json!([{"name": "x", "resources": {"requests": {"cpu": cpu}}}]));
+    let live = update(None, &with(json!("500m")), &options("c"), node());
+    let object = applied(Some(&live), "a", with(json!(0.5)));
+    assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"], "500m");
 }
 
 #[test]
