@@ -24,6 +24,7 @@ pub struct ApiServer {
     pub url: String,
     dir: TempDir,
     port: u16,
+    extra: Vec<String>,
     shutdown: CancellationToken,
     task: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -34,6 +35,14 @@ impl ApiServer {
     /// # Errors
     /// No etcd, or a server that does not come up.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`ApiServer::start`], with further flags.
+    ///
+    /// # Errors
+    /// No etcd, or a server that does not come up.
+    pub async fn start_with(extra: &[&str]) -> anyhow::Result<Self> {
         daemon::tls::install_crypto();
         let dir = tempfile::tempdir()?;
         let pki = Pki::create(&dir.path().join("pki"))?;
@@ -42,7 +51,8 @@ impl ApiServer {
         let port = listener.local_addr()?.port();
         let url = format!("https://127.0.0.1:{port}");
         let kubeconfig = pki.kubeconfig("admin", "kubernetes-admin", Some("system:masters"), &url)?;
-        let mut server = Self { etcd, pki, kubeconfig, url, dir, port, shutdown: CancellationToken::new(), task: None };
+        let extra = extra.iter().map(|f| (*f).to_owned()).collect();
+        let mut server = Self { etcd, pki, kubeconfig, url, dir, port, extra, shutdown: CancellationToken::new(), task: None };
         server.serve(listener)?;
         server.ready().await?;
         Ok(server)
@@ -60,7 +70,7 @@ impl ApiServer {
             format!("--service-account-key-file={}", file("sa.pub")),
             "--advertise-address=192.0.2.10".to_owned(),
         ];
-        let flags = apiserver::Flags::try_parse_from(arguments)?;
+        let flags = apiserver::Flags::try_parse_from(arguments.iter().chain(&self.extra))?;
         self.shutdown = CancellationToken::new();
         let context = Context::embedded("apiserver", self.shutdown.clone());
         self.task = Some(tokio::spawn(apiserver::run::serve(flags, context, listener)));
@@ -109,6 +119,40 @@ impl ApiServer {
     pub async fn client_of(&self, user: &str, group: Option<&str>) -> anyhow::Result<kube::Client> {
         let file = user.replace([':', '/'], "-");
         daemon::client::connect(&self.pki.kubeconfig(&file, user, group, &self.url)?, "testkit").await
+    }
+
+    /// What a member of `system:masters` gets over the wire.
+    ///
+    /// # Errors
+    /// A kubeconfig that cannot be read.
+    pub async fn wire(&self) -> anyhow::Result<crate::Wire> {
+        Ok(crate::Wire::new(self.client().await?))
+    }
+
+    /// What another user gets over the wire.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub async fn wire_of(&self, user: &str, group: Option<&str>) -> anyhow::Result<crate::Wire> {
+        Ok(crate::Wire::new(self.client_of(user, group).await?))
+    }
+
+    /// What the holder of a token gets over the wire; without one, what a stranger gets.
+    ///
+    /// # Errors
+    /// An authority that cannot be read.
+    pub async fn wire_with_token(&self, token: Option<&str>) -> anyhow::Result<crate::Wire> {
+        let path = self.dir.path().join(format!("token-{}.conf", token.map_or(0, str::len)));
+        let user = token.map_or("{}".to_owned(), |t| format!("{{token: {t}}}"));
+        let authority = self.pki.file("ca.crt");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: test\n  cluster: {{server: '{}', certificate-authority: '{}'}}\n\
+             users:\n- name: user\n  user: {user}\ncontexts:\n- name: test\n  context: {{cluster: test, user: user}}\ncurrent-context: test\n",
+            self.url,
+            authority.display(),
+        );
+        std::fs::write(&path, text)?;
+        Ok(crate::Wire::new(daemon::client::connect(&path, "testkit").await?))
     }
 
     /// A folder for the test's files.

@@ -57,6 +57,56 @@ impl EtcdProcess {
         }
     }
 
+    /// Stops it in mid-air: connections stay, nothing is answered, until [`EtcdProcess::go_on`].
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(nix::sys::signal::Signal::SIGSTOP)
+    }
+
+    /// Lets it go on after [`EtcdProcess::freeze`].
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn go_on(&self) -> anyhow::Result<()> {
+        self.signal(nix::sys::signal::Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
+        let pid = self.child.as_ref().context("etcd is not running")?.id();
+        Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.try_into()?), signal)?)
+    }
+
+    /// Runs `etcdctl` on it, for looking behind the apiserver's back.
+    ///
+    /// # Errors
+    /// There is no etcdctl, or it fails.
+    pub fn ctl(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let mut command = Command::new("etcdctl");
+        let done = command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url()).args(arguments).output();
+        let done = done.context("starting etcdctl (Debian package etcd-client)")?;
+        anyhow::ensure!(done.status.success(), "etcdctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(done.stdout)
+    }
+
+    /// The cluster's revision, read from etcd itself.
+    ///
+    /// # Errors
+    /// As [`EtcdProcess::ctl`].
+    pub fn revision(&self) -> anyhow::Result<u64> {
+        let status: serde_json::Value = serde_json::from_slice(&self.ctl(&["endpoint", "status", "--write-out=json"])?)?;
+        status.pointer("/0/Status/header/revision").and_then(serde_json::Value::as_u64).context("no revision in etcd's status")
+    }
+
+    /// Forgets what was before `revision`.
+    ///
+    /// # Errors
+    /// As [`EtcdProcess::ctl`].
+    pub fn compact(&self, revision: u64) -> anyhow::Result<()> {
+        self.ctl(&["compact", &revision.to_string()]).map(|_| ())
+    }
+
     /// Starts it again on its data.
     ///
     /// # Errors

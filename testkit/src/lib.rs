@@ -6,8 +6,10 @@ pub mod apiserver;
 pub mod etcd;
 pub mod pki;
 pub mod wait;
+pub mod wire;
 
 pub use apiserver::ApiServer;
 pub use etcd::EtcdProcess;
 pub use pki::Pki;
 pub use wait::eventually;
+pub use wire::{Answer, Watching, Wire};

@@ -34,7 +34,10 @@ pub fn serve(call: Call, _: Request) -> BoxFuture<'static, Result<Response, Stat
         if call.info.verb == "get" {
             let (name, url) = PARTS.iter().find(|(name, _)| *name == call.info.name).ok_or_else(|| call.not_found())?;
             let object = part(&call, name, url).await;
-            return respond::reply(Reply { code: 200, body: verbs::Body::Object(object), warnings: vec![DEPRECATED.to_owned()] }, &call.renderer()?);
+            return respond::reply(
+                Reply { code: 200, body: verbs::Body::Object(object), warnings: vec![DEPRECATED.to_owned()] },
+                &call.renderer()?,
+            );
         }
         let objects = futures::future::join_all(PARTS.iter().map(|(name, url)| part(&call, name, url))).await;
         let items: Vec<Vec<u8>> = objects.iter().map(|o| o.to_string().into_bytes()).collect();
@@ -47,7 +50,11 @@ pub fn serve(call: Call, _: Request) -> BoxFuture<'static, Result<Response, Stat
 
 async fn part(call: &Call, name: &str, url: &str) -> Value {
     let asked = async {
-        if url.is_empty() { call.server.hub.etcd().version().await.map(|_| "ok".to_owned()).map_err(|e| e.to_string()) } else { ask(url).await }
+        if url.is_empty() {
+            call.server.hub.etcd().version().await.map(|_| "ok".to_owned()).map_err(|e| e.to_string())
+        } else {
+            ask(url).await
+        }
     };
     let found = tokio::time::timeout(WITHIN, asked).await.unwrap_or_else(|_| Err("context deadline exceeded".to_owned()));
     let (status, message) = match found {

@@ -113,11 +113,7 @@ impl RequestMetrics {
                 Family::new_with_constructor(histogram as fn() -> Histogram),
             ),
             in_flight: metrics.register("apiserver_current_inflight_requests", "Requests being served now", Family::default()),
-            rejected: metrics.register(
-                "apiserver_flowcontrol_rejected_requests",
-                "Requests that got no seat",
-                Family::default(),
-            ),
+            rejected: metrics.register("apiserver_flowcontrol_rejected_requests", "Requests that got no seat", Family::default()),
         }
     }
 

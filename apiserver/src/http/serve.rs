@@ -38,9 +38,12 @@ async fn entry(State(server): State<Arc<Server>>, request: Request) -> Response 
     let started = tokio::time::Instant::now();
     let info = request_info::parse(method.as_str(), &path, &Query::parse(request.uri().query().unwrap_or("")));
     let apply = request.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/apply-patch"));
-    let served = info.is_resource && server.catalog.load().find(&info.group, &info.version, &info.resource).is_some_and(|r| {
-        info.subresource.is_empty() || r.subresource(&info.subresource).is_some()
-    });
+    let served = info.is_resource
+        && server
+            .catalog
+            .load()
+            .find(&info.group, &info.version, &info.resource)
+            .is_some_and(|r| info.subresource.is_empty() || r.subresource(&info.subresource).is_some());
     let entered = server.requests.enter(&info);
     let handled = std::panic::AssertUnwindSafe(handle(server.clone(), request)).catch_unwind().await;
     let mut response = match handled {
@@ -75,11 +78,7 @@ async fn handle(server: Arc<Server>, request: Request) -> Result<Response, Statu
     let level = limits::level(&user, &info);
     let _seat = server.limits.seat(level).await.inspect_err(|_| server.requests.refused(level))?;
     authorize(&server, &user, &info)?;
-    if info.is_resource {
-        resource(server.clone(), request, info, query, user).await
-    } else {
-        path(&server, request, &info, user).await
-    }
+    if info.is_resource { resource(server.clone(), request, info, query, user).await } else { path(&server, request, &info, user).await }
 }
 
 /// 403 unless the user may.

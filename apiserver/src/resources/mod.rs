@@ -14,7 +14,8 @@ pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
-pub mod events;
+pub mod equality;
+pub mod events_k8s_io;
 pub mod flowcontrol;
 pub mod label_selector;
 pub mod metadata;
@@ -60,7 +61,7 @@ pub fn builtin() -> Vec<Resource> {
         apps::deployments::row(),
         apps::replicasets::row(),
         apps::statefulsets::row(),
-        events::events::row(),
+        events_k8s_io::events::row(),
         authentication::selfsubjectreviews::row(),
         authentication::tokenreviews::row(),
         authorization::localsubjectaccessreviews::row(),
@@ -104,4 +105,37 @@ pub fn builtin() -> Vec<Resource> {
         resource::resourceclaimtemplates::row(),
         resource::resourceslices::row(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_row_stands_once_under_its_own_path() {
+        let rows = builtin();
+        let paths: BTreeSet<String> = rows.iter().map(|r| format!("{}/{}", r.api_version(), r.plural)).collect();
+        assert_eq!(paths.len(), rows.len());
+    }
+
+    #[test]
+    fn rows_of_other_versions_are_stored_as_one_that_is_there() {
+        let rows = builtin();
+        for row in rows.iter().filter(|r| r.conversion.is_some()) {
+            let stored = rows.iter().find(|r| r.conversion.is_none() && r.storage_prefix() == row.storage_prefix());
+            let stored = stored.unwrap_or_else(|| panic!("{row:?} is stored as nothing"));
+            assert_eq!(row.selectable.len(), stored.selectable.len(), "{row:?}: selectable fields stand in the stored row's order");
+        }
+    }
+
+    #[test]
+    fn every_table_begins_with_a_name_or_has_one() {
+        for row in builtin().iter().filter(|r| !r.virtual_kind) {
+            assert!(row.columns.iter().any(|c| c.format == "name"), "{row:?}");
+            let headings: BTreeSet<&str> = row.columns.iter().map(|c| c.name.as_ref()).collect();
+            assert_eq!(headings.len(), row.columns.len(), "{row:?}");
+        }
+    }
 }

@@ -38,6 +38,12 @@ pub fn validate_long_running(template: &PodTemplateSpec, whose: &str, path: &Pat
     }
 }
 
+/// What the author of a template should be told.
+#[must_use]
+pub fn warnings(template: &PodTemplateSpec, path: &Path) -> Vec<String> {
+    template.spec.iter().flat_map(|s| pod::warnings::of(s, &path.child("spec"))).collect()
+}
+
 /// Containers, images and the selector, as workloads show them with `-o wide`.
 pub fn wide_columns() -> [Column; 3] {
     [

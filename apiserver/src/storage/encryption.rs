@@ -174,7 +174,8 @@ impl Cipher for Encryption {
         }
         for provider in self.providers(key) {
             let Provider::AesGcm { prefix, key: secret } = provider else { continue };
-            let Some((nonce, sealed)) = stored.strip_prefix(prefix.as_slice()).and_then(|rest| rest.split_first_chunk::<NONCE_LEN>()) else {
+            let Some((nonce, sealed)) = stored.strip_prefix(prefix.as_slice()).and_then(|rest| rest.split_first_chunk::<NONCE_LEN>())
+            else {
                 continue;
             };
             let mut sealed = sealed.to_vec();

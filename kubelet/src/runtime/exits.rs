@@ -20,8 +20,8 @@ use crate::agent::Event;
 /// The namespace in which containerd's CRI plugin keeps its containers.
 const FILTER: &str = r#"namespace==k8s.io,topic=="/tasks/exit""#;
 /// The CRI plugin hears of the exit at the same time as we do, and takes note once it has cleaned up: after a moment mostly, after a
-/// second on a busy machine. So one looks again, ever later.
-const LOOKS: [Duration; 5] = [20, 50, 150, 500, 1_500].map(Duration::from_millis);
+/// second on a busy machine. So one looks again, ever later: after so many milliseconds.
+const LOOKS: [u64; 5] = [20, 50, 150, 500, 1_500];
 
 /// Sends [`Event::Relist`] whenever a container ends, until `shutdown`. `live` says whether exits are heard at the moment.
 pub async fn follow(endpoint: String, events: mpsc::Sender<Event>, live: Arc<AtomicBool>, shutdown: CancellationToken) {
@@ -60,7 +60,7 @@ async fn listen(path: &PathBuf, events: &mpsc::Sender<Event>, live: &AtomicBool,
                     looks = LOOKS.iter();
                 }
             }
-            () = tokio::time::sleep(next.copied().unwrap_or_default()), if next.is_some() => {
+            () = tokio::time::sleep(Duration::from_millis(next.copied().unwrap_or_default())), if next.is_some() => {
                 looks.next();
                 events.send(Event::Relist).await?;
             }

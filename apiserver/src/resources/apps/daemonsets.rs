@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::resource::{Column, Cx, Resource, Rules};
 use crate::resources::bounds::{at_most_100_percent, int_or_percent, is_zero, not_negative};
 use crate::resources::cells::labels;
+use crate::resources::equality::immutable;
 use crate::resources::{label_selector, pod_template};
 
 /// The row.
@@ -66,7 +67,10 @@ impl Rules<DaemonSet> for DaemonSetRules {
     }
     fn validate_update(&self, new: &DaemonSet, old: &DaemonSet, errors: &mut Errors) {
         let (new, old) = (new.spec.as_ref().map(|s| &s.selector), old.spec.as_ref().map(|s| &s.selector));
-        errors.immutable(&Path::new("spec").child("selector"), &new, &old);
+        immutable(&Path::new("spec").child("selector"), &new, &old, errors);
+    }
+    fn warnings(&self, workload: &DaemonSet) -> Vec<String> {
+        workload.spec.iter().flat_map(|s| pod_template::warnings(&s.template, &Path::new("spec").child("template"))).collect()
     }
     fn validate_part(&self, _: &str, new: &DaemonSet, _: &DaemonSet, errors: &mut Errors) {
         let (Some(status), path) = (&new.status, Path::new("status")) else { return };

@@ -5,6 +5,7 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 
 use crate::resource::{Column, Cx, Resource, Rules};
 use crate::resources::bounds::not_negative;
+use crate::resources::equality::immutable;
 use crate::resources::{label_selector, pod_template};
 
 /// The row.
@@ -64,7 +65,16 @@ impl Rules<ReplicaSet> for ReplicaSetRules {
     }
     fn validate_update(&self, new: &ReplicaSet, old: &ReplicaSet, errors: &mut Errors) {
         let (new, old) = (new.spec.as_ref().map(|s| &s.selector), old.spec.as_ref().map(|s| &s.selector));
-        errors.immutable(&Path::new("spec").child("selector"), &new, &old);
+        immutable(&Path::new("spec").child("selector"), &new, &old, errors);
+    }
+    fn warnings(&self, workload: &ReplicaSet) -> Vec<String> {
+        workload
+            .spec
+            .iter()
+            .flat_map(|s| {
+                s.template.iter().flat_map(|t| pod_template::warnings(t, &Path::new("spec").child("template"))).collect::<Vec<_>>()
+            })
+            .collect()
     }
     fn validate_part(&self, part: &str, new: &ReplicaSet, _: &ReplicaSet, errors: &mut Errors) {
         if let (Some(status), "status") = (&new.status, part) {

@@ -9,6 +9,7 @@ use crate::resource::{Column, Cx, Resource, Rules};
 use crate::resources::bounds::{int_or_percent, not_negative, one_of};
 use crate::resources::cells::int;
 use crate::resources::core::persistentvolumeclaims;
+use crate::resources::equality::same;
 use crate::resources::{label_selector, pod_template};
 
 const UPDATABLE: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
@@ -90,9 +91,12 @@ impl Rules<StatefulSet> for StatefulSetRules {
             min_ready_seconds: old.min_ready_seconds,
             ..new.clone()
         };
-        if rest != *old {
+        if !same(&rest, old) {
             errors.forbidden(&Path::new("spec"), UPDATABLE);
         }
+    }
+    fn warnings(&self, workload: &StatefulSet) -> Vec<String> {
+        workload.spec.iter().flat_map(|s| pod_template::warnings(&s.template, &Path::new("spec").child("template"))).collect()
     }
     fn validate_part(&self, part: &str, new: &StatefulSet, _: &StatefulSet, errors: &mut Errors) {
         let (Some(status), path) = (&new.status, Path::new("status")) else { return };

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::resource::{Column, Cx, Resource, Rules};
 use crate::resources::bounds::{not_negative, one_of, required_one_of};
 use crate::resources::cells::{human_duration, int, items, text};
+use crate::resources::equality::immutable;
 use crate::resources::{label_selector, pod_template};
 
 /// Labels that tie pods to their job; the short ones are from before the prefixed ones.
@@ -124,6 +125,9 @@ impl Rules<Job> for JobRules {
         if let (Some(new), Some(old_spec)) = (&new.spec, &old.spec) {
             validate_change(new, old_spec, old.status.as_ref(), errors);
         }
+    }
+    fn warnings(&self, workload: &Job) -> Vec<String> {
+        workload.spec.iter().flat_map(|s| pod_template::warnings(&s.template, &Path::new("spec").child("template"))).collect()
     }
     fn validate_part(&self, _: &str, new: &Job, _: &Job, errors: &mut Errors) {
         let (Some(status), path) = (&new.status, Path::new("status")) else { return };
@@ -239,9 +243,9 @@ fn validate_change(new: &JobSpec, old: &JobSpec, status: Option<&JobStatus>, err
     // An indexed job may grow and shrink when both numbers go together.
     let elastic = new.completion_mode.as_deref() == Some("Indexed") && new.completions == new.parallelism;
     if !elastic {
-        errors.immutable(&path.child("completions"), &new.completions, &old.completions);
+        immutable(&path.child("completions"), &new.completions, &old.completions, errors);
     }
-    errors.immutable(&path.child("selector"), &new.selector, &old.selector);
+    immutable(&path.child("selector"), &new.selector, &old.selector, errors);
     let (mut now, before) = (new.template.clone(), &old.template);
     let suspended = old.suspend == Some(true) && status.is_none_or(|s| s.start_time.is_none());
     if suspended && let (Some(spec), Some(old)) = (&mut now.spec, &before.spec) {
@@ -252,12 +256,12 @@ fn validate_change(new: &JobSpec, old: &JobSpec, status: Option<&JobStatus>, err
         spec.affinity.clone_from(&old.affinity);
         now.metadata.clone_from(&before.metadata);
     }
-    errors.immutable(&path.child("template"), &now, before);
-    errors.immutable(&path.child("completionMode"), &new.completion_mode, &old.completion_mode);
-    errors.immutable(&path.child("podFailurePolicy"), &new.pod_failure_policy, &old.pod_failure_policy);
-    errors.immutable(&path.child("backoffLimitPerIndex"), &new.backoff_limit_per_index, &old.backoff_limit_per_index);
-    errors.immutable(&path.child("managedBy"), &new.managed_by, &old.managed_by);
-    errors.immutable(&path.child("successPolicy"), &new.success_policy, &old.success_policy);
+    immutable(&path.child("template"), &now, before, errors);
+    immutable(&path.child("completionMode"), &new.completion_mode, &old.completion_mode, errors);
+    immutable(&path.child("podFailurePolicy"), &new.pod_failure_policy, &old.pod_failure_policy, errors);
+    immutable(&path.child("backoffLimitPerIndex"), &new.backoff_limit_per_index, &old.backoff_limit_per_index, errors);
+    immutable(&path.child("managedBy"), &new.managed_by, &old.managed_by, errors);
+    immutable(&path.child("successPolicy"), &new.success_policy, &old.success_policy, errors);
 }
 
 #[cfg(test)]

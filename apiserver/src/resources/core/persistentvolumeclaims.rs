@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::resource::{Column, Cx, Resource, Rules};
 use crate::resources::bounds::{follows, one_of};
 use crate::resources::cells::{items, text};
+use crate::resources::equality::same;
 use crate::resources::label_selector;
 use crate::resources::quantities::{amount, canonical_list, validate_positive};
 
@@ -172,7 +173,7 @@ fn validate_change(
         // A default class may be given to a claim that asked for none in particular.
         rest.storage_class_name = None;
     }
-    if rest != *old {
+    if !same(&rest, old) {
         let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
         errors.forbidden(&path, why);
     }

@@ -5,6 +5,7 @@ use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeAttachmentStatus};
 
 use crate::resource::{Column, Cx, Resource, Rules};
 use crate::resources::cells::flag;
+use crate::resources::equality::immutable;
 
 /// The row.
 #[must_use]
@@ -53,6 +54,6 @@ impl Rules<VolumeAttachment> for AttachmentRules {
         }
     }
     fn validate_update(&self, new: &VolumeAttachment, old: &VolumeAttachment, errors: &mut Errors) {
-        errors.immutable(&Path::new("spec"), &new.spec, &old.spec);
+        immutable(&Path::new("spec"), &new.spec, &old.spec, errors);
     }
 }

@@ -15,6 +15,7 @@ mod security;
 pub mod spec;
 mod update;
 pub(crate) mod volumes;
+pub mod warnings;
 
 use api::field::{Errors, Path};
 
@@ -129,6 +130,9 @@ impl Rules<Pod> for PodRules {
             "resize" => update::validate_resize(new, old, errors),
             _ => {}
         }
+    }
+    fn warnings(&self, pod: &Pod) -> Vec<String> {
+        pod.spec.iter().flat_map(|s| warnings::of(s, &Path::new("spec"))).collect()
     }
     fn deletion(&self, pod: &mut Pod, requested: Option<i64>, _: Cx<'_>) -> Deletion {
         let asked = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);

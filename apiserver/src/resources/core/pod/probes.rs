@@ -19,10 +19,10 @@ pub(super) fn validate_probe(probe: &Probe, kind: &str, path: &Path, errors: &mu
     if let Some(tcp) = &probe.tcp_socket {
         handlers.tcp(tcp);
     }
-    if let Some(grpc) = &probe.grpc {
-        if handlers.is_first("grpc") {
-            validate_port(grpc.port, &path.child("grpc").child("port"), handlers.errors);
-        }
+    if let Some(grpc) = &probe.grpc
+        && handlers.is_first("grpc")
+    {
+        validate_port(grpc.port, &path.child("grpc").child("port"), handlers.errors);
     }
     handlers.finish();
     for (name, value) in [

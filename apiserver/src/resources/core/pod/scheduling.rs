@@ -30,7 +30,7 @@ pub(super) fn validate(spec: &PodSpec, path: &Path, errors: &mut Errors) {
         let same = |c: &&TopologySpreadConstraint| {
             c.topology_key == constraint.topology_key && c.when_unsatisfiable == constraint.when_unsatisfiable
         };
-        if constraints[..i].iter().any(|c| same(c)) {
+        if constraints[..i].iter().any(same) {
             let pair = format!("{{{}, {}}}", constraint.topology_key, constraint.when_unsatisfiable);
             errors.duplicate(&path.child("{topologyKey, whenUnsatisfiable}"), pair);
         }

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, 
 use serde_json::Value;
 
 use super::{qos, spec};
+use crate::resources::equality::same;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -12,9 +13,9 @@ const UPDATABLE: &str = "pod updates may not change fields other than `spec.cont
 pub(super) fn validate(new: &Pod, old: &Pod, errors: &mut Errors) {
     let (Some(new), Some(old)) = (&new.spec, &old.spec) else { return };
     let path = Path::new("spec");
-    let same = validate_count(&new.containers, &old.containers, &path.child("containers"), errors);
+    let counted = validate_count(&new.containers, &old.containers, &path.child("containers"), errors);
     let (new_init, old_init) = (new.init_containers.as_deref().unwrap_or_default(), old.init_containers.as_deref().unwrap_or_default());
-    if !validate_count(new_init, old_init, &path.child("initContainers"), errors) || !same {
+    if !validate_count(new_init, old_init, &path.child("initContainers"), errors) || !counted {
         return;
     }
     validate_deadline_update(new, old, &path, errors);
@@ -42,7 +43,7 @@ pub(super) fn validate(new: &Pod, old: &Pod, errors: &mut Errors) {
     if !old_gates.is_empty() {
         take_back_gated(&mut rest, old, &path, errors);
     }
-    if rest != *old {
+    if !same(&rest, old) {
         errors.forbidden(&path, &format!("{UPDATABLE}\n{}", differences(&rest, old)));
     }
 }
@@ -156,7 +157,7 @@ pub(super) fn validate_ephemeral(new: &Pod, old: &Pod, errors: &mut Errors) {
     for before in old.ephemeral_containers.iter().flatten() {
         match now.iter().position(|c| c.name == before.name) {
             None => errors.forbidden(&path, &format!("existing ephemeral containers {:?} may not be removed\n", before.name)),
-            Some(i) if now[i] != *before => {
+            Some(i) if !same(&now[i], before) => {
                 errors.forbidden(&path.index(i), &format!("existing ephemeral containers {:?} may not be changed\n", before.name));
             }
             Some(_) => {}
@@ -182,7 +183,7 @@ pub(super) fn validate_resize(new: &Pod, old: &Pod, errors: &mut Errors) {
         c.resize_policy.clone_from(&before.resize_policy);
     }
     take_back_amounts(&mut rest.resources, old.resources.as_ref());
-    if rest != *old {
+    if !same(&rest, old) {
         errors.forbidden(&path, &format!("{ONLY}\n{}", differences(&rest, old)));
     }
 }

@@ -138,6 +138,20 @@ impl Rules<Service> for ServiceRules {
             validation::validate(spec, errors);
         }
     }
+    fn warnings(&self, service: &Service) -> Vec<String> {
+        let Some(spec) = &service.spec else { return vec![] };
+        let mut out = Vec::new();
+        if spec.is_headless() && spec.session_affinity.as_deref() == Some("ClientIP") {
+            out.push("spec.SessionAffinity is ignored for headless services".to_owned());
+        }
+        if spec.is_headless() && spec.load_balancer_ip.as_ref().is_some_and(|ip| !ip.is_empty()) {
+            out.push("spec.loadBalancerIP is ignored for headless services".to_owned());
+        }
+        if spec.kind() != "ExternalName" && spec.external_name.as_ref().is_some_and(|n| !n.is_empty()) {
+            out.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+        }
+        out
+    }
     fn validate_update(&self, new: &Service, old: &Service, errors: &mut Errors) {
         if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
             validation::validate_update(new, old, errors);
