@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use testkit::{ApiServer, eventually};
 
@@ -214,6 +215,9 @@ async fn patches_apply_status_and_scale() {
     let both = tabs.patch("a", &apply("two", false), &Patch::Apply(steps("second"))).await.expect("another manager's item");
     let names: Vec<&Value> = both.data["spec"]["steps"].as_array().expect("a list").iter().map(|s| &s["name"]).collect();
     assert_eq!(names, ["first", "second"], "a list of type map merges");
+    let mut events = tabs.watch(&WatchParams::default(), "0").await.expect("a watch").boxed();
+    let event = tokio::time::timeout(SOON, events.next()).await.expect("an event in time");
+    assert!(matches!(event, Some(Ok(WatchEvent::Added(seen))) if seen.metadata.name.as_deref() == Some("a")));
     let clash = tab("a", json!({"cronSpec": "1 * * * *"}));
     let refused = tabs.patch("a", &apply("two", false), &Patch::Apply(&clash)).await.expect_err("the other manager's field");
     assert!(refused.to_string().contains("conflict"), "{refused}");
