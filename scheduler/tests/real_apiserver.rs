@@ -6,6 +6,7 @@ use clap::Parser as _;
 use daemon::{CancellationToken, Context};
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -154,7 +155,9 @@ async fn important_pods_take_the_room_of_others() {
     cluster.node("a", "1").await;
     cluster.pod("low", "1", json!({})).await;
     cluster.is_on("low", "a").await;
-    cluster.pod("high", "1", json!({"priority": 1000})).await;
+    let class: PriorityClass = serde_json::from_value(json!({"metadata": {"name": "important"}, "value": 1000})).expect("a priority class");
+    Api::all(cluster.client.clone()).create(&PostParams::default(), &class).await.expect("a priority class");
+    cluster.pod("high", "1", json!({"priorityClassName": "important"})).await;
     cluster.is_on("high", "a").await;
     let uid = cluster.pods().get("high").await.expect("the pod").metadata.uid.expect("a uid");
     assert_eq!(cluster.event("low", "Preempted").await, format!("Preempted by pod {uid} on node a"));
