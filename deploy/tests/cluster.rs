@@ -56,7 +56,10 @@ fn machine() -> Vec<(&'static str, BTreeSet<String>)> {
         ("nftables", lines("nft", &["list", "ruleset"])),
         ("iptables", lines("iptables-save", &[])),
         ("mounts", lines("cat", &["/proc/mounts"])),
-        ("cgroups", lines("find", &["/sys/fs/cgroup", "-type", "d"]).into_iter().filter(|c| !neighbours.iter().any(|n| c.contains(n))).collect()),
+        (
+            "cgroups",
+            lines("find", &["/sys/fs/cgroup", "-type", "d"]).into_iter().filter(|c| !neighbours.iter().any(|n| c.contains(n))).collect(),
+        ),
         ("sysctls", lines("sysctl", &["net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables"])),
         ("files", lines("find", &["/etc", "/var/lib", "/var/log", "/run", "/usr/local/lib", "-maxdepth", "1"])),
     ]
