@@ -325,5 +325,10 @@ async fn conflicts_and_what_may_not_change() {
     assert_eq!(wire.get(&path).await.ok(), third);
     let uid = json!({"preconditions": {"uid": "other"}});
     let refused = wire.delete_with(&path, &uid).await.refusal();
-    assert!(refused.starts_with("409 Conflict: Operation cannot be fulfilled on configmaps \"a\": Precondition failed: UID in precondition: other"), "{refused}");
+    assert!(
+        refused.starts_with(
+            "409 Conflict: Operation cannot be fulfilled on configmaps \"a\": Precondition failed: UID in precondition: other"
+        ),
+        "{refused}"
+    );
 }
