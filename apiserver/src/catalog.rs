@@ -57,7 +57,8 @@ impl Catalog {
         let mut selectable: HashMap<String, Vec<Selectable>> = HashMap::new();
         for row in rows.iter().filter(|r| !r.virtual_kind) {
             let fields = selectable.entry(row.storage_prefix()).or_default();
-            if row.conversion.is_none() && !row.selectable.is_empty() {
+            // Of a custom kind, each version's row names the same fields.
+            if (row.conversion.is_none() || row.schema.is_some()) && !row.selectable.is_empty() {
                 fields.clone_from(&row.selectable);
             }
         }
@@ -85,7 +86,9 @@ impl Catalog {
     /// The row that stores objects of a group's plural, in whatever version.
     #[must_use]
     pub fn stored(&self, group: &str, plural: &str) -> Option<&Arc<Served>> {
-        self.rows.iter().find(|r| r.group == group && r.plural == plural && r.conversion.is_none())
+        let mut rows = self.rows.iter().filter(|r| r.group == group && r.plural == plural);
+        // Rows of a custom kind begin with the stored version, which too has a conversion when older forms are stored.
+        rows.find(|r| r.conversion.is_none() || r.schema.is_some())
     }
 
     /// The row of a kind.

@@ -10,6 +10,7 @@ pub mod auth;
 pub mod bootstrap;
 pub mod catalog;
 pub mod connect;
+pub mod crd;
 pub mod flags;
 pub mod http;
 pub mod openapi;

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::field::Errors;
+use api::schema::Schema;
 use api::status::Status;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -283,8 +284,19 @@ pub struct Resource {
     pub ttl_seconds: Option<i64>,
     /// Takes values such as cluster IPs out of their pools.
     pub reserve: Option<Arc<dyn crate::allocate::Reserve>>,
+    /// The schema of a custom resource; nothing for a built-in kind.
+    pub schema: Option<Arc<CustomSchema>>,
     /// The rules of the kind.
     pub hooks: Arc<dyn Strategy>,
+}
+
+/// The schema of a custom resource's version.
+#[derive(Debug)]
+pub struct CustomSchema {
+    /// What machinery walks beside objects.
+    pub schema: Schema,
+    /// As the definition has it.
+    pub openapi: Arc<Value>,
 }
 
 impl Resource {
@@ -312,6 +324,7 @@ impl Resource {
             conversion: None,
             ttl_seconds: None,
             reserve: None,
+            schema: None,
             hooks: Arc::new(NoRules),
         }
     }

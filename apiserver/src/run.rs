@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -21,7 +22,7 @@ use crate::server::Server;
 use crate::storage::codec::{Cipher, Plain};
 use crate::storage::encryption::Encryption;
 use crate::storage::{Etcd, EtcdConfig, Hub, compaction};
-use crate::{bootstrap, http, resources};
+use crate::{bootstrap, crd, http, resources};
 
 /// Runs an apiserver until its context says stop.
 ///
@@ -52,9 +53,10 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
     let hub = Hub::new(etcd.clone(), cipher(&flags)?);
     let mut rows = resources::builtin();
     with_pools(&mut rows, &config);
+    with_schemas(&mut rows);
     let openapi = OpenApi::new(rows.iter().filter_map(document).collect());
     let server = Arc::new(Server {
-        catalog: ArcSwap::from_pointee(Catalog::new(rows, &hub)),
+        catalog: ArcSwap::from_pointee(Catalog::new(rows.clone(), &hub)),
         openapi: ArcSwap::from_pointee(openapi),
         authenticator: Authenticator::new(tokens, hub.clone()),
         authorizer: Authorizer::new(&hub),
@@ -64,7 +66,7 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
         metrics: context.metrics.clone(),
         clock: context.clock,
         shutdown: context.shutdown.clone(),
-        bootstrapped: std::sync::atomic::AtomicBool::new(false),
+        bootstrapped: AtomicBool::new(false),
         hub: hub.clone(),
         config,
     });
@@ -77,9 +79,15 @@ pub async fn serve(flags: Flags, context: Context, listener: TcpListener) -> any
     });
     tasks.spawn(compaction::run(etcd, shutdown.clone()));
     tasks.spawn(bootstrap::run(server.clone()));
+    let definitions = Arc::new(AtomicBool::new(false));
+    tasks.spawn(crd::controller::run(server.clone(), rows, definitions.clone()));
+    server.health.add("poststarthook/crd-informer-synced", move || {
+        let done = definitions.load(Ordering::Acquire);
+        if done { Ok(()) } else { Err("the definitions of custom resources were not looked at yet".to_owned()) }
+    });
     let weak = Arc::downgrade(&server);
     server.health.add("poststarthook/bootstrap", move || {
-        let done = weak.upgrade().is_some_and(|s| s.bootstrapped.load(std::sync::atomic::Ordering::Acquire));
+        let done = weak.upgrade().is_some_and(|s| s.bootstrapped.load(Ordering::Acquire));
         if done { Ok(()) } else { Err("the system's own objects are not there yet".to_owned()) }
     });
     tracing::info!(address = %listener.local_addr()?, "serving");
@@ -95,6 +103,13 @@ fn with_pools(rows: &mut [Resource], config: &Config) {
     let pools = crate::allocate::for_services(config.service_range, config.node_ports.clone());
     for row in rows.iter_mut().filter(|r| r.group.is_empty() && r.plural == "services") {
         row.reserve = Some(pools.clone());
+    }
+}
+
+/// Lets the rules of definitions look into their schemas.
+fn with_schemas(rows: &mut [Resource]) {
+    for row in rows.iter_mut().filter(|r| r.group == "apiextensions.k8s.io" && r.plural == "customresourcedefinitions") {
+        row.hooks = Arc::new(crd::definition::DefinitionRules(row.hooks.clone()));
     }
 }
 
@@ -139,8 +154,14 @@ fn own_address(bound: IpAddr) -> anyhow::Result<IpAddr> {
 }
 
 /// What OpenAPI says of a row; nothing for a kind that the schema does not know.
-fn document(row: &Resource) -> Option<ResourceDoc> {
-    let message = api::schema::Schema::builtin().kind_of(&row.group, &row.version, &row.kind)?;
+pub(crate) fn document(row: &Resource) -> Option<ResourceDoc> {
+    let schema = match &row.schema {
+        Some(custom) => SchemaDoc::Custom(custom.openapi.clone()),
+        None => {
+            let message = api::schema::Schema::builtin().kind_of(&row.group, &row.version, &row.kind)?;
+            SchemaDoc::Builtin(message.name.to_string().into())
+        }
+    };
     let subresources = row.subresources.iter().map(|sub| {
         let (group, version, kind, verbs) = http::discovery::part(row, sub);
         SubresourceDoc {
@@ -160,6 +181,6 @@ fn document(row: &Resource) -> Option<ResourceDoc> {
         namespaced: row.is_namespaced(),
         verbs: row.verbs.iter().map(|v| v.name()).collect(),
         subresources: subresources.collect(),
-        schema: SchemaDoc::Builtin(message.name.to_string().into()),
+        schema,
     })
 }

@@ -187,8 +187,9 @@ fn prefix(group: &str, plural: &str) -> String {
 impl Call {
     /// The schema of the row's kind.
     #[must_use]
-    pub fn schema(&self) -> Option<SchemaNode<'static>> {
-        Schema::builtin().node_of(&self.row.group, &self.row.version, &self.row.kind)
+    pub fn schema(&self) -> Option<SchemaNode<'_>> {
+        let schema = self.row.schema.as_ref().map_or(Schema::builtin(), |custom| &custom.schema);
+        schema.node_of(&self.row.group, &self.row.version, &self.row.kind)
     }
 
     /// Notes that a pool value is taken, as a commit found.

@@ -278,7 +278,7 @@ fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
         Cell::PointerOrZero(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| 0.into()),
         Cell::Compute(f) => f(object, now),
         Cell::Age(pointer) => age(object.pointer(pointer).and_then(Value::as_str), now).into(),
-        Cell::JsonPath(_) => Value::Null,
+        Cell::JsonPath(path) => crate::crd::json_path::cell(path, &column.kind, object, now),
     }
 }
 

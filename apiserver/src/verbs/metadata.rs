@@ -6,6 +6,7 @@ use api::object::Meta as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::crd;
 use crate::resource::{Generation, Resource};
 
 /// Fields of `metadata` that only the system sets.
@@ -48,7 +49,7 @@ pub fn count_generation(new: &mut Value, old: &Value, row: &Resource) {
     let content = |o: &Value| -> Vec<(String, Value)> {
         let fields = o.as_object().into_iter().flatten();
         fields
-            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "apiVersion" | "kind") && (*k != "status" || !row.has_status()))
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     };
@@ -108,7 +109,7 @@ pub fn validate(obj: &Value, row: &Resource, errors: &mut Errors) {
         errors.too_long(&path.child("annotations"), names::ANNOTATIONS_MAX);
     }
     for finalizer in obj.finalizers() {
-        finalizer_name(&path.child("finalizers"), finalizer, errors);
+        finalizer_name(&path.child("finalizers"), finalizer, row, errors);
     }
     if obj.finalizers().contains(&"orphan") && obj.finalizers().contains(&"foregroundDeletion") {
         errors.invalid(&path.child("finalizers"), &json!(obj.finalizers()), "finalizer orphan and foregroundDeletion cannot be both set");
@@ -126,11 +127,15 @@ pub fn labels(path: &Path, key: &str, value: &str, errors: &mut Errors) {
     }
 }
 
-fn finalizer_name(path: &Path, name: &str, errors: &mut Errors) {
+fn finalizer_name(path: &Path, name: &str, row: &Resource, errors: &mut Errors) {
     for wrong in names::qualified_name(name) {
         errors.invalid(path, name, &wrong);
     }
-    if !name.contains('/') && !["orphan", "foregroundDeletion", "kubernetes"].contains(&name) {
+    // Of custom resources upstream asks no more.
+    if row.schema.is_none()
+        && !name.contains('/')
+        && !["orphan", "foregroundDeletion", "kubernetes", crd::status::FINALIZER].contains(&name)
+    {
         errors.invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified");
     }
 }
@@ -193,7 +198,7 @@ mod tests {
 
     #[test]
     fn generation_counts_content_alone() {
-        let row = Resource::namespaced("", "v1", "Thing", "things").generation();
+        let row = Resource::namespaced("", "v1", "Thing", "things").status().generation();
         let old = json!({"metadata": {"generation": 3, "labels": {"a": "b"}}, "spec": {"x": 1}, "status": {"y": 1}});
         let count = |new: Value| {
             let mut new = new;

@@ -94,8 +94,9 @@ pub async fn patch(call: &Call, part: Part<'_>, kind: Kind, body: &Bytes, option
             Kind::Json => apply::json_patch::apply(old, &patch),
             Kind::Merge => apply::merge_patch::apply(old, &patch),
             Kind::Strategic => {
-                // Without a schema nobody knows how lists merge.
-                let node = call.schema().ok_or_else(|| Status::unsupported_media_type(&ACCEPTED[..2]))?;
+                // A custom schema does not say how lists merge.
+                let node = call.schema().filter(|_| call.row.schema.is_none());
+                let node = node.ok_or_else(|| Status::unsupported_media_type(&[ACCEPTED[0], ACCEPTED[1], ACCEPTED[3]]))?;
                 apply::strategic::apply(old, &patch, node)
             }
         }
