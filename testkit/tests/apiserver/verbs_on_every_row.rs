@@ -87,6 +87,9 @@ fn labels(object: &Value) -> Value {
     labels
 }
 
+/// Rows whose objects the server itself writes to at once, so that nothing stays as it was posted; `custom_resources.rs` is about them.
+const WRITTEN_BESIDE: &[&str] = &["apiextensions.k8s.io/v1 CustomResourceDefinition"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_behaves() {
     let server = ApiServer::start().await.expect("an apiserver");
@@ -97,7 +100,7 @@ async fn every_row_behaves() {
     let mut wrong = vec![];
     for row in rows {
         let what = format!("{} {}", row.api_version, row.kind);
-        if !row.has("get") || !row.has("create") {
+        if !row.has("get") || !row.has("create") || WRITTEN_BESIDE.contains(&what.as_str()) {
             continue;
         }
         let Some(sample) = samples.get(&(row.api_version.clone(), row.kind.clone())).cloned() else {
