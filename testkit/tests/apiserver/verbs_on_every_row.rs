@@ -12,6 +12,8 @@ use testkit::{ApiServer, Wire};
 const NAMES_MEAN_SOMETHING: [&str; 4] = ["APIService", "CustomResourceDefinition", "IPAddress", "CSINode"];
 /// Kinds whose deletion has a course of its own: namespaces are emptied first, and Events have no dependents.
 const OWN_DELETION: [&str; 2] = ["Namespace", "Event"];
+/// Kinds whose objects the server itself goes on writing to once they are made; `custom_resources.rs` is about them.
+const ANSWERED_BY_THE_SERVER: [&str; 1] = ["CustomResourceDefinition"];
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// A resource as discovery describes it.
@@ -97,7 +99,7 @@ async fn every_row_behaves() {
     let mut wrong = vec![];
     for row in rows {
         let what = format!("{} {}", row.api_version, row.kind);
-        if !row.has("get") || !row.has("create") {
+        if !row.has("get") || !row.has("create") || ANSWERED_BY_THE_SERVER.contains(&row.kind.as_str()) {
             continue;
         }
         let Some(sample) = samples.get(&(row.api_version.clone(), row.kind.clone())).cloned() else {
