@@ -3,7 +3,7 @@
 
 Two published packages are read, and only facts are taken from them (names, types, numbers, markers; no prose):
   kubernetes-validate 1.37.0 (PyPI)  the JSON definitions of 1.35 with their x-kubernetes-* extensions
-  k8s-pb 0.9.0 (crates.io)           protobuf tags and the +default markers
+  k8s-pb 0.9.0 (Rust crate)          protobuf tags and the +default markers
 
 The format, one message after another, both in the order of their names:
   p NUMBER PACKAGE                    a package, so that a reference is NUMBER.Name
