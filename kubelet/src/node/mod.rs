@@ -65,8 +65,14 @@ impl Reporter {
         }
         *kubelet.statuses.node_uid.lock() = node.metadata.uid.clone();
         let now = kubelet.clock.now();
-        let images = kubelet.runtime.list_images().await.unwrap_or_default();
-        let new = status::status(&node, &kubelet.machine, &kubelet.pressure.load(), &ready, &images, now);
+        let images = kubelet.runtime.list_images().await;
+        let known = images.as_deref().unwrap_or_default();
+        let mut new = status::status(&node, &kubelet.machine, &kubelet.pressure.load(), &ready, known, now);
+        if let Err(error) = &images {
+            // Images that could not be listed are not gone: what was reported before stays.
+            tracing::warn!(node = kubelet.node_name, %error, "listing the images");
+            new.images = node.status.as_ref().and_then(|s| s.images.clone());
+        }
         let report = SignedDuration::try_from(kubelet.flags.node_status_report_frequency).unwrap_or(SignedDuration::MAX);
         let due = self.sent.as_ref().is_none_or(|(at, sent)| now.duration_since(*at) >= report || status::differs(sent, &new))
             || node.status.as_ref().is_none_or(|stored| status::differs(stored, &new));
