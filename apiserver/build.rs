@@ -24,19 +24,23 @@ fn main() {
     fs::write(out, messages.concat()).expect("OUT_DIR is writable");
 }
 
-/// The directory of the crate's sources, as cargo says it.
+/// The directory of the crate's sources, as cargo says it. It tells of all packages of the workspace or of none, also of those that this build
+/// does without: when one of them was never downloaded, cargo has to do so.
 fn sources() -> PathBuf {
     let cargo = env::var_os("CARGO").expect("cargo sets CARGO");
     let target = env::var("TARGET").expect("cargo sets TARGET");
-    let arguments = ["metadata", "--format-version=1", "--offline", "--filter-platform", &target];
-    let metadata = Command::new(cargo).args(arguments).output().expect("cargo metadata runs");
-    let text = String::from_utf8_lossy(&metadata.stdout);
-    let path = text
-        .split("\"manifest_path\":\"")
-        .filter_map(|rest| rest.split('"').next())
-        .find(|path| path.rsplit('/').nth(1).is_some_and(|dir| dir.starts_with(&format!("{CRATE}-"))))
-        .unwrap_or_else(|| panic!("cargo metadata names no {CRATE}: {}", String::from_utf8_lossy(&metadata.stderr)));
-    Path::new(path).with_file_name("src")
+    let mut said = String::new();
+    for offline in [Some("--offline"), None] {
+        let arguments = ["metadata", "--format-version=1", "--filter-platform", &target];
+        let metadata = Command::new(&cargo).args(arguments).args(offline).output().expect("cargo metadata runs");
+        let text = String::from_utf8_lossy(&metadata.stdout);
+        let mut manifests = text.split("\"manifest_path\":\"").filter_map(|rest| rest.split('"').next());
+        if let Some(path) = manifests.find(|p| p.rsplit('/').nth(1).is_some_and(|dir| dir.starts_with(&format!("{CRATE}-")))) {
+            return Path::new(path).with_file_name("src");
+        }
+        said += &String::from_utf8_lossy(&metadata.stderr);
+    }
+    panic!("cargo metadata names no {CRATE}: {said}")
 }
 
 fn walk(dir: &Path, files: &mut Vec<PathBuf>) {

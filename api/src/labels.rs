@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::names;
+use crate::object::string_map;
 
 /// What a requirement asks of a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +108,31 @@ impl Selector {
             requirements.push(Requirement { key: key.to_owned(), operator: operator_of(operator, values)? });
         }
         Ok(Self { requirements: Some(requirements) })
+    }
+
+    /// The structured form as it stands in objects: `matchLabels` and `matchExpressions`, or the plain map of older kinds. `{}` selects
+    /// everything; what is no object selects nothing.
+    ///
+    /// # Errors
+    /// As [`Selector::from_parts`].
+    pub fn from_object(selector: &Value) -> Result<Self, String> {
+        if !selector.is_object() {
+            return Ok(Self::nothing());
+        }
+        let structured = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
+        let labels = string_map(if structured { selector.get("matchLabels") } else { Some(selector) });
+        let expressions: Vec<(&str, &str, Vec<String>)> = selector
+            .get("matchExpressions")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|e| {
+                let text = |f: &str| e.get(f).and_then(Value::as_str).unwrap_or("");
+                let values = e.get("values").and_then(Value::as_array).into_iter().flatten();
+                (text("key"), text("operator"), values.filter_map(|v| v.as_str().map(str::to_owned)).collect())
+            })
+            .collect();
+        Self::from_parts(Some(&labels), expressions.iter().map(|(k, o, v)| (*k, *o, v.as_slice())))
     }
 
     /// The string form: `a=b,c in (d,e),f,!g,h!=i`.
@@ -277,6 +305,8 @@ impl fmt::Display for Selector {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[track_caller]
@@ -316,5 +346,16 @@ mod tests {
         assert!(Selector::from_parts(None, [("c", "In", &[][..])]).is_err());
         assert!(Selector::from_parts(None, []).unwrap().is_everything());
         assert!(!Selector::nothing().matches(&labels));
+    }
+
+    #[test]
+    fn as_it_stands_in_objects() {
+        let text = |v: Value| Selector::from_object(&v).map(|s| s.to_string());
+        let both = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "NotIn", "values": ["d", "e"]}]});
+        assert_eq!(text(both), Ok("a=b,c notin (d,e)".to_owned()));
+        assert_eq!(text(json!({"a": "b"})), Ok("a=b".to_owned()));
+        assert!(Selector::from_object(&json!({})).unwrap().is_everything());
+        assert_eq!(Selector::from_object(&Value::Null), Ok(Selector::nothing()));
+        assert!(text(json!({"matchExpressions": [{"key": "a", "operator": "Like"}]})).is_err());
     }
 }

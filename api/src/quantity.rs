@@ -76,6 +76,12 @@ impl Quantity {
         round_up(self.nanos, 1_000_000)
     }
 
+    /// As a floating-point number, which may be a little off.
+    #[must_use]
+    pub const fn as_f64(&self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     /// Whether it is zero.
     #[must_use]
     pub const fn is_zero(&self) -> bool {

@@ -149,6 +149,12 @@ impl Status {
         Self::new(405, "MethodNotAllowed", message).about(group, resource, "")
     }
 
+    /// 405 for a method that nothing serves at a path.
+    #[must_use]
+    pub fn method_not_allowed() -> Self {
+        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource").with_causes(vec![])
+    }
+
     /// 406.
     #[must_use]
     pub fn not_acceptable(accepted: &[&str]) -> Self {

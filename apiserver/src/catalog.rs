@@ -77,6 +77,18 @@ impl Catalog {
         catalog
     }
 
+    /// A catalog of these rows with caches of its own, which stay empty.
+    #[cfg(test)]
+    pub fn in_tests(rows: Vec<Resource>) -> Self {
+        let served = |resource: Resource| {
+            let (prefix, cache) = (resource.storage_prefix(), Arc::new(Cache::new(vec![], 0)));
+            Arc::new(Served { cache, prefix, resource })
+        };
+        let rows: Vec<Arc<Served>> = rows.into_iter().map(served).collect();
+        let url = |r: &Arc<Served>| ((r.group.to_string(), r.version.to_string(), r.plural.to_string()), r.clone());
+        Self { by_url: rows.iter().map(url).collect(), rows }
+    }
+
     /// The row behind a URL.
     #[must_use]
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Served>> {

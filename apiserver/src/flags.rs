@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use daemon::CommonFlags;
 
+use crate::admission::Stays;
+
 /// Flags of the apiserver.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "apiserver", version, about = "Serves the Kubernetes API from etcd")]
@@ -67,6 +69,30 @@ pub struct Flags {
     /// The authority of kubelets' serving certificates.
     #[arg(long)]
     pub kubelet_certificate_authority: Option<PathBuf>,
+    /// The client certificate that aggregated apiservers and webhooks may know us by.
+    #[arg(long)]
+    pub proxy_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub proxy_client_key_file: Option<PathBuf>,
+    /// The authority of proxies that say in headers for whom they ask; without it nobody may.
+    #[arg(long)]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// The common names that such a proxy's certificate may have; empty for any.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_allowed_names: Vec<String>,
+    /// Headers that hold the user's name; the first that is there counts.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_username_headers: Vec<String>,
+    /// Headers that hold the user's uid.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_uid_headers: Vec<String>,
+    /// Headers that hold the user's groups.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_group_headers: Vec<String>,
+    /// What headers begin with that hold further facts of the user.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_extra_headers_prefix: Vec<String>,
     /// How long Events are kept, in seconds.
     #[arg(long, default_value_t = 3_600)]
     pub event_ttl: i64,
@@ -76,6 +102,15 @@ pub struct Flags {
     /// Writes that run at once; see --max-requests-inflight.
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
+    /// Seconds that pods stay on a node that is not ready, unless they say otherwise.
+    #[arg(long, default_value_t = 300)]
+    pub default_not_ready_toleration_seconds: i64,
+    /// Seconds that pods stay on a node that is not heard of, unless they say otherwise.
+    #[arg(long, default_value_t = 300)]
+    pub default_unreachable_toleration_seconds: i64,
+    /// Takes the tokens in Secrets of type bootstrap.kubernetes.io/token in kube-system, for machines that join.
+    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_bootstrap_token_auth: bool,
     /// How secrets are encrypted at rest: an EncryptionConfiguration.
     #[arg(long)]
     pub encryption_provider_config: Option<PathBuf>,
@@ -96,10 +131,50 @@ pub struct Config {
     pub port: u16,
     /// How to reach kubelets.
     pub kubelets: Option<KubeletTls>,
-    /// The range of cluster IPs.
+    /// The range of cluster IPs that the flags say.
     pub service_range: ipnet::Ipv4Net,
+    /// That one and those of further ServiceCIDRs, as of now.
+    pub service_ranges: std::sync::Arc<arc_swap::ArcSwap<Vec<ipnet::Ipv4Net>>>,
     /// The first and last node port.
     pub node_ports: RangeInclusive<u16>,
+    /// The authority of client certificates.
+    pub client_ca: PathBuf,
+    /// How proxies say for whom they ask, where they may.
+    pub request_header: Option<RequestHeader>,
+    /// How long pods stay on nodes that are lost.
+    pub stays: Stays,
+}
+
+/// How proxies say for whom they ask.
+#[derive(Debug, Clone)]
+pub struct RequestHeader {
+    /// The authority of their certificates.
+    pub ca: PathBuf,
+    /// The common names that these may have; empty for any.
+    pub allowed_names: Vec<String>,
+    /// Headers with the user's name.
+    pub username: Vec<String>,
+    /// Headers with the user's uid.
+    pub uid: Vec<String>,
+    /// Headers with the user's groups.
+    pub group: Vec<String>,
+    /// Prefixes of headers with further facts.
+    pub extra_prefix: Vec<String>,
+}
+
+impl Flags {
+    /// How proxies say for whom they ask; nothing when no authority is named for them.
+    #[must_use]
+    pub fn request_header(&self) -> Option<RequestHeader> {
+        Some(RequestHeader {
+            ca: self.requestheader_client_ca_file.clone()?,
+            allowed_names: self.requestheader_allowed_names.clone(),
+            username: self.requestheader_username_headers.clone(),
+            uid: self.requestheader_uid_headers.clone(),
+            group: self.requestheader_group_headers.clone(),
+            extra_prefix: self.requestheader_extra_headers_prefix.clone(),
+        })
+    }
 }
 
 /// Files for connections to kubelets.

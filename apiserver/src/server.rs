@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::object::{Meta as _, ObjectKey};
+use api::object::ObjectKey;
 use api::schema::{Schema, SchemaNode};
 use api::status::Status;
 use arc_swap::ArcSwap;
@@ -11,12 +11,18 @@ use daemon::endpoints::Health;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Attributes, Charge, Notes, Operation, View, chain};
+use crate::admission::View;
+use crate::admission::policies::Policies;
+use crate::admission::policies::compile::{MutatingPolicy, ValidatingPolicy};
+use crate::admission::policies::set::Bound;
+use crate::admission::webhooks::Webhooks;
+use crate::aggregation::Aggregation;
 use crate::allocate::Extra;
 use crate::auth::{Authenticator, Authorizer, User};
 use crate::catalog::Catalog;
 use crate::openapi::OpenApi;
-use crate::storage::{Expect, Hub, Outcome, keys};
+use crate::outbound::Outbound;
+use crate::storage::{Hub, keys};
 use crate::verbs::Call;
 
 /// One apiserver.
@@ -32,16 +38,28 @@ pub struct Server {
     pub authenticator: Authenticator,
     /// Whether they may.
     pub authorizer: Authorizer,
-    /// Whether the system's own objects are there.
-    pub bootstrapped: std::sync::atomic::AtomicBool,
+    /// What asks others by HTTPS.
+    pub outbound: Outbound,
+    /// What others serve.
+    pub aggregation: Aggregation,
+    /// Moves when another catalog takes the place of the one before.
+    pub catalogs: tokio::sync::watch::Sender<u64>,
+    /// Admission by others.
+    pub webhooks: Webhooks,
+    /// How far the start is.
+    pub start: crate::start::Start,
+    /// Admission policies, compiled.
+    pub policies: Policies,
     /// The health checks.
     pub health: Health,
     /// The process's metrics.
     pub metrics: daemon::metrics::Metrics,
     /// What is counted of requests.
     pub requests: crate::http::metrics::RequestMetrics,
-    /// How many requests run at once.
-    pub limits: crate::http::limits::Limits,
+    /// Which requests run, and which wait.
+    pub gate: crate::flowcontrol::Gate,
+    /// The upgraded connections to pods and nodes.
+    pub tunnels: crate::connect::tunnel::Tunnels,
     /// The wall clock.
     pub clock: daemon::clock::Clock,
     /// Cancelled when the server stops.
@@ -50,124 +68,18 @@ pub struct Server {
     pub config: crate::flags::Config,
 }
 
-/// How often a quota that changed meanwhile is charged again.
-const CHARGES: usize = 10;
-
-/// One pass of admission over a write.
-#[derive(Clone, Copy)]
-pub struct Admission<'a> {
-    /// The request.
-    pub call: &'a Call,
-    /// What it does.
-    pub operation: Operation,
-    /// The subresource; empty for the whole object.
-    pub part: &'a str,
-    /// The object as it is.
-    pub old: Option<&'a Value>,
-    /// Whether nothing will be stored.
-    pub dry_run: bool,
-}
-
-impl Admission<'_> {
-    fn attributes<'b>(&'b self, name: &'b str) -> Attributes<'b> {
-        let call = self.call;
-        Attributes {
-            row: &call.row.resource,
-            subresource: self.part,
-            operation: self.operation,
-            namespace: &call.info.namespace,
-            name,
-            user: &call.user,
-            dry_run: self.dry_run,
-            old: self.old,
-            now: call.now,
-            random: rand::random(),
-        }
-    }
-
-    /// Lets the mutating steps change an object. A refusal is believed only when the caches were fresh.
-    ///
-    /// # Errors
-    /// A step that says no.
-    pub async fn admit(&self, obj: &mut Value) -> Result<(), Status> {
-        let name = if obj.name().is_empty() { self.call.info.name.clone() } else { obj.name().to_owned() };
-        let attempt = |obj: &mut Value| {
-            let at = self.attributes(&name);
-            chain::admit(chain::BEFORE_WEBHOOKS, &at, obj, &*self.call.server)?;
-            chain::admit(chain::AFTER_WEBHOOKS, &at, obj, &*self.call.server)
-        };
-        let before = obj.clone();
-        match attempt(obj) {
-            Ok(()) => Ok(()),
-            Err(_) => {
-                self.call.server.hub.fresh().await?;
-                *obj = before;
-                attempt(obj)
-            }
-        }
-    }
-
-    /// Lets the validating steps look at a write, and charges quotas. A refusal is believed only when the caches were fresh.
-    ///
-    /// # Errors
-    /// A step that says no.
-    pub async fn validate(&self, obj: &Value, warnings: &mut Vec<String>) -> Result<(), Status> {
-        let name = if obj.name().is_empty() { self.call.info.name.clone() } else { obj.name().to_owned() };
-        let attempt = || {
-            let (at, mut notes) = (self.attributes(&name), Notes::default());
-            chain::validate(chain::BEFORE_WEBHOOKS, &at, obj, &*self.call.server, &mut notes)?;
-            chain::validate(chain::AFTER_WEBHOOKS, &at, obj, &*self.call.server, &mut notes)?;
-            Ok::<Notes, Status>(notes)
-        };
-        for _ in 0..CHARGES {
-            let notes = match attempt() {
-                Ok(notes) => notes,
-                Err(_) => {
-                    self.call.server.hub.fresh().await?;
-                    attempt()?
-                }
-            };
-            if self.dry_run || self.charge(&notes.charges).await? {
-                warnings.extend(notes.warnings);
-                return Ok(());
-            }
-            self.call.server.hub.fresh().await?;
-        }
-        Err(Status::conflict("", "resourcequotas", &name, "the quota changed too often; try again"))
-    }
-
-    /// Writes what is used of each quota; `false` when one of them was changed by another request.
-    async fn charge(&self, charges: &[Charge]) -> Result<bool, Status> {
-        let hub = &self.call.server.hub;
-        for charge in charges {
-            let rest = keys::rest(&charge.quota);
-            let key = format!("/registry/resourcequotas/{rest}");
-            let Some(entry) = hub.cache("/registry/resourcequotas/").get(&rest) else { return Ok(false) };
-            let mut quota = entry.tree().map_err(Status::internal)?;
-            if quota.resource_version() != charge.resource_version {
-                return Ok(false);
-            }
-            quota["status"]["used"] = serde_json::json!(charge.used);
-            let value = self.call.encode(&key, &quota)?;
-            match self.call.commit(&key, Expect::Revision(entry.revision), Some(value), &[]).await? {
-                Outcome::Done(revision) => hub.reach(revision).await?,
-                _ => return Ok(false),
-            };
-        }
-        Ok(true)
-    }
-}
-
 impl View for Server {
     fn get(&self, group: &str, plural: &str, key: &ObjectKey) -> Option<Arc<Value>> {
-        let entry = self.hub.cache(&prefix(group, plural)).get(&keys::rest(key))?;
-        entry.tree().ok().map(Arc::new)
+        let cache = self.hub.cache(&prefix(group, plural));
+        let entry = cache.get(&keys::rest(key))?;
+        cache.tree(&entry).ok()
     }
 
     fn list(&self, group: &str, plural: &str, namespace: Option<&str>) -> Vec<Arc<Value>> {
         let within = namespace.map(|n| format!("{n}/")).unwrap_or_default();
-        let entries = self.hub.cache(&prefix(group, plural)).snapshot(&within, 0).0;
-        entries.iter().filter_map(|e| e.tree().ok().map(Arc::new)).collect()
+        let cache = self.hub.cache(&prefix(group, plural));
+        let entries = cache.snapshot(&within, 0).0;
+        entries.iter().filter_map(|e| cache.tree(e).ok()).collect()
     }
 
     fn allows(&self, user: &User, verb: &str, group: &str, plural: &str, name: &str) -> bool {
@@ -177,6 +89,26 @@ impl View for Server {
 
     fn holds(&self, user: &User, namespace: &str, rule: &crate::auth::rbac::Rule) -> bool {
         rule.requests(namespace).all(|request| self.authorizer.allows(user, &request))
+    }
+
+    fn stays(&self) -> crate::admission::Stays {
+        self.config.stays
+    }
+
+    fn authorize(&self, user: &User, attributes: &crate::auth::Attributes) -> bool {
+        self.authorizer.allows(user, attributes)
+    }
+
+    fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    fn policies(&self) -> Bound<ValidatingPolicy> {
+        self.policies.validating(&self.hub)
+    }
+
+    fn mutating_policies(&self) -> Bound<MutatingPolicy> {
+        self.policies.mutating(&self.hub)
     }
 }
 

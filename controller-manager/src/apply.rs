@@ -214,7 +214,7 @@ impl Executor {
     /// Tells the kind's cache of an answer to a write.
     pub fn written(&self, api_version: &str, kind: &str, json: &str) {
         let Some(cache) = self.caches.of(api_version, kind).filter(|c| c.is_synced()) else { return };
-        if let Err(error) = cache.put_json(json) {
+        if let Err(error) = cache.answer_json(json) {
             tracing::error!(kind, %error, "the answer to a write cannot be read");
         }
     }
@@ -228,8 +228,8 @@ impl Executor {
             meta.uid == target.uid && meta.deletion_timestamp.is_some() && !at_once
         });
         if !lingers {
-            cache.remove_key(&target.key, &target.uid, false);
-        } else if let Err(error) = cache.put_json(text) {
+            cache.remove_key(&target.key, &target.uid, None);
+        } else if let Err(error) = cache.answer_json(text) {
             tracing::error!(kind = target.kind.kind, %error, "the answer to a deletion cannot be read");
         }
     }

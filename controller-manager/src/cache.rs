@@ -2,7 +2,8 @@
 //!
 //! Fed by one watch ([`crate::watch`]) and by the answers to our own writes, so that a controller reads what it wrote:
 //! a plan made right after a write never acts on the world before it. The newer resourceVersion wins, whichever way it comes
-//! (versions are comparable, KEP-5504). What we saw deleted stays deleted until the watch has caught up.
+//! (versions are comparable, KEP-5504). What we saw deleted stays deleted until the watch has caught up, and an answer that the watch has
+//! overtaken says nothing: its object may be gone again.
 //!
 //! Before the first list is complete a cache is *not synced*: absent then means nothing, and no controller runs on it.
 
@@ -58,11 +59,13 @@ struct State<K> {
     by_index: HashMap<String, BTreeSet<Key>>,
     /// Uids of objects that our own DELETE finished and the watch has not yet reported gone.
     gone: HashMap<Key, String>,
+    /// The newest version that the watch has told of; it has told of everything before it.
+    seen: u64,
 }
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        let state = State { objects: BTreeMap::new(), by_owner: HashMap::new(), by_index: HashMap::new(), gone: HashMap::new() };
+        let state = State { objects: BTreeMap::new(), by_owner: HashMap::new(), by_index: HashMap::new(), gone: HashMap::new(), seen: 0 };
         Self {
             state: RwLock::new(state),
             synced: AtomicBool::new(false),
@@ -175,11 +178,29 @@ impl<K: Object> Cache<K> {
         handlers.push(Box::new(handler));
     }
 
-    /// An object as the watch or a write's answer shows it.
-    pub fn put(&self, mut object: K) {
+    /// An object as the watch shows it.
+    pub fn put(&self, object: K) {
+        self.put_from(object, true);
+    }
+
+    /// An object as the answer to a write shows it.
+    pub fn answer(&self, object: K) {
+        self.put_from(object, false);
+    }
+
+    fn put_from(&self, mut object: K, watch: bool) {
         object.meta_mut().managed_fields = None;
         object.slim();
         let handlers = self.handlers.lock();
+        let version = object.version();
+        {
+            let mut state = self.state.write();
+            if watch {
+                state.seen = state.seen.max(version);
+            } else if version > 0 && version <= state.seen {
+                return;
+            }
+        }
         self.put_locked(&handlers, object);
     }
 
@@ -208,12 +229,13 @@ impl<K: Object> Cache<K> {
         }
     }
 
-    /// An object is gone, as the watch says (`by_watch`) or the answer to our own DELETE.
-    pub fn remove(&self, key: &Key, uid: &str, by_watch: bool) {
+    /// An object is gone, as the watch says at a version, or the answer to our own DELETE.
+    pub fn remove(&self, key: &Key, uid: &str, by_watch: Option<u64>) {
         let handlers = self.handlers.lock();
         let old = {
             let mut state = self.state.write();
-            if by_watch {
+            if let Some(version) = by_watch {
+                state.seen = state.seen.max(version);
                 if state.gone.get(key).is_some_and(|u| u == uid) {
                     state.gone.remove(key);
                 }
@@ -236,6 +258,7 @@ impl<K: Object> Cache<K> {
         let listed: BTreeSet<Key> = objects.iter().map(Object::key).collect();
         let dropped: Vec<Arc<K>> = {
             let mut state = self.state.write();
+            state.seen = version;
             state.gone.retain(|key, _| listed.contains(key));
             let missing: Vec<Key> = state
                 .objects
@@ -288,8 +311,13 @@ pub trait AnyCache: Send + Sync {
     /// # Errors
     /// JSON that is not an object of this kind.
     fn put_json(&self, json: &str) -> serde_json::Result<()>;
+    /// As [`Cache::answer`], from JSON.
+    ///
+    /// # Errors
+    /// JSON that is not an object of this kind.
+    fn answer_json(&self, json: &str) -> serde_json::Result<()>;
     /// As [`Cache::remove`].
-    fn remove_key(&self, key: &Key, uid: &str, by_watch: bool);
+    fn remove_key(&self, key: &Key, uid: &str, by_watch: Option<u64>);
     /// Replaces everything by a complete list at `version`. An item that cannot be read is logged and left out.
     fn replace_json(&self, items: &[String], version: u64);
     /// Calls every handler for every object, as if it had just changed.
@@ -338,7 +366,12 @@ impl<K: Object> AnyCache for Cache<K> {
         Ok(())
     }
 
-    fn remove_key(&self, key: &Key, uid: &str, by_watch: bool) {
+    fn answer_json(&self, json: &str) -> serde_json::Result<()> {
+        self.answer(serde_json::from_str(json)?);
+        Ok(())
+    }
+
+    fn remove_key(&self, key: &Key, uid: &str, by_watch: Option<u64>) {
         self.remove(key, uid, by_watch);
     }
 
@@ -406,12 +439,24 @@ mod tests {
     fn what_we_deleted_stays_deleted_until_the_watch_says_so_too() {
         let cache = Cache::default();
         cache.put(node("a", "1", 5));
-        cache.remove(&Key::cluster("a"), "1", false);
+        cache.remove(&Key::cluster("a"), "1", None);
         cache.put(node("a", "1", 6));
         assert_eq!(versions(&cache), "");
-        cache.remove(&Key::cluster("a"), "1", true);
+        cache.remove(&Key::cluster("a"), "1", Some(7));
         cache.put(node("a", "2", 9));
         assert_eq!(versions(&cache), "a@9");
+    }
+
+    #[test]
+    fn an_answer_that_the_watch_has_overtaken_brings_nothing_back() {
+        let cache = Cache::default();
+        cache.put(node("a", "1", 5));
+        // We took the last finalizer off at 6, which removed the object; the watch was faster than the answer.
+        cache.remove(&Key::cluster("a"), "1", Some(6));
+        cache.answer(node("a", "1", 6));
+        assert_eq!(versions(&cache), "");
+        cache.answer(node("b", "2", 7));
+        assert_eq!(versions(&cache), "b@7", "what the watch has still to tell counts at once");
     }
 
     #[test]

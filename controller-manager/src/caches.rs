@@ -5,17 +5,21 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, Secret, Service,
-    ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, Secret,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::bootstrap::{BootstrapToken, ClusterInfo};
 use crate::cache::{AnyCache, Cache};
 use crate::kind::{Kind, Object};
 
@@ -56,6 +60,15 @@ macro_rules! kinds {
 
 // In alphabetical order of the kinds; the order has no meaning.
 kinds! {
+    bootstrap_tokens: BootstrapToken, "v1", "secrets", true, {
+        const FIELDS: &'static str = "type=bootstrap.kubernetes.io/token";
+        const NAMESPACE: &'static str = "kube-system";
+    };
+    cluster_infos: ClusterInfo, "v1", "configmaps", true, {
+        const FIELDS: &'static str = "metadata.name=cluster-info";
+        const NAMESPACE: &'static str = "kube-public";
+    };
+    cluster_roles: ClusterRole, "rbac.authorization.k8s.io/v1", "clusterroles", false, {};
     config_maps: ConfigMap, "v1", "configmaps", true, {
         const FIELDS: &'static str = "metadata.name=kube-root-ca.crt";
     };
@@ -70,6 +83,7 @@ kinds! {
         }
     };
     endpoints: Endpoints, "v1", "endpoints", true, {};
+    horizontal_pod_autoscalers: HorizontalPodAutoscaler, "autoscaling/v2", "horizontalpodautoscalers", true, {};
     jobs: Job, "batch/v1", "jobs", true, {};
     leases: Lease, "coordination.k8s.io/v1", "leases", true, {
         const NAMESPACE: &'static str = "kube-node-lease";
@@ -92,6 +106,11 @@ kinds! {
         }
     };
     persistent_volume_claims: PersistentVolumeClaim, "v1", "persistentvolumeclaims", true, {};
+    persistent_volumes: PersistentVolume, "v1", "persistentvolumes", false, {
+        fn index(&self) -> Option<String> {
+            crate::controllers::persistentvolume::claim_index(self)
+        }
+    };
     replica_sets: ReplicaSet, "apps/v1", "replicasets", true, {};
     replication_controllers: ReplicationController, "v1", "replicationcontrollers", true, {};
     resource_quotas: ResourceQuota, "v1", "resourcequotas", true, {};
@@ -101,6 +120,7 @@ kinds! {
     service_accounts: ServiceAccount, "v1", "serviceaccounts", true, {};
     services: Service, "v1", "services", true, {};
     stateful_sets: StatefulSet, "apps/v1", "statefulsets", true, {};
+    storage_classes: StorageClass, "storage.k8s.io/v1", "storageclasses", false, {};
 }
 
 impl std::fmt::Debug for Caches {

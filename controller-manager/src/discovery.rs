@@ -109,7 +109,7 @@ async fn legacy(client: &Client, root: &str, answer: &Value, found: &mut Discove
     for version in versions {
         let list = match get(client, &format!("{root}/{version}"), "application/json").await {
             Ok(answer) => serde_json::from_value::<LegacyList>(answer).map_err(|e| e.to_string()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(crate::apply::message(&error)),
         };
         match list {
             Ok(list) => list.resources.into_iter().for_each(|r| {

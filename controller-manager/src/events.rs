@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::apply::{code, json_request};
+use crate::apply::{code, json_request, message};
 use crate::kind::{Key, path};
 use crate::plan::to_json;
 
@@ -77,9 +77,9 @@ pub fn channel(client: Client) -> (Recorder, impl Future<Output = ()>) {
                 Ok(()) => {}
                 // A namespace that is going takes no more events.
                 Err(error) if matches!(code(&error), Some(403 | 404)) => {
-                    tracing::debug!(%error, reason = told.reason, "an event was refused")
+                    tracing::debug!(error = message(&error), reason = told.reason, "an event was refused")
                 }
-                Err(error) => tracing::warn!(%error, reason = told.reason, "recording an event"),
+                Err(error) => tracing::warn!(error = message(&error), reason = told.reason, "recording an event"),
             }
         }
     };

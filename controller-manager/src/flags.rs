@@ -126,6 +126,27 @@ pub struct Flags {
     /// Endpoints mirrored at a time.
     #[arg(long, default_value_t = 5)]
     pub mirroring_concurrent_service_endpoint_syncs: usize,
+    /// Pods with ephemeral volumes worked on at a time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_ephemeralvolume_syncs: usize,
+    /// How often a HorizontalPodAutoscaler is looked at.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub horizontal_pod_autoscaler_sync_period: Duration,
+    /// How long scaling down waits for recommendations to fall.
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub horizontal_pod_autoscaler_downscale_stabilization: Duration,
+    /// How far from its target a metric may be without anything being done, as a share of the target.
+    #[arg(long, default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// For how long after a pod's start what it uses of the CPU may be its start's doing.
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Duration,
+    /// A pod that became unready within this time after its start was never ready.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
+    /// HorizontalPodAutoscalers worked on at a time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
     /// Namespaces worked on at a time.
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,

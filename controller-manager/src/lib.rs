@@ -5,6 +5,7 @@
 //! that must ask the apiserver before they can decide (`garbage_collector`, `namespace`).
 
 pub mod apply;
+pub mod bootstrap;
 pub mod cache;
 pub mod caches;
 pub mod controllers;

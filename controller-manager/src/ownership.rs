@@ -60,6 +60,18 @@ pub fn claim<O: Object, K: Object>(
     adoptable: impl Fn(&K) -> bool,
     plan: &mut Plan,
 ) -> Vec<Arc<K>> {
+    claim_held(owner, selector, candidates, adoptable, None, plan)
+}
+
+/// As [`claim`], of objects that the owner keeps with a finalizer of its own: what is released is let go of altogether.
+pub fn claim_held<O: Object, K: Object>(
+    owner: &O,
+    selector: &Selector,
+    candidates: &[Arc<K>],
+    adoptable: impl Fn(&K) -> bool,
+    finalizer: Option<&str>,
+    plan: &mut Plan,
+) -> Vec<Arc<K>> {
     let mut ours = Vec::new();
     for object in candidates {
         let matching = matches(selector, object.as_ref());
@@ -67,7 +79,7 @@ pub fn claim<O: Object, K: Object>(
             Some(controller) if controller.uid != owner.uid() => {}
             Some(_) if matching => ours.push(object.clone()),
             Some(_) if owner.deleting() || object.deleting() => {}
-            Some(_) => plan.push(release(owner, object.as_ref())),
+            Some(_) => plan.push(release(owner, object.as_ref(), finalizer)),
             None if matching && !owner.deleting() && !object.deleting() && adoptable(object) => {
                 plan.push(adopt(owner, object.as_ref()));
                 ours.push(object.clone());
@@ -86,12 +98,12 @@ fn adopt<O: Object, K: Object>(owner: &O, object: &K) -> Option<Action> {
     Action::update(object, &adopted).map(|action| action.while_alive(owner))
 }
 
-fn release<O: Object, K: Object>(owner: &O, object: &K) -> Option<Action> {
+fn release<O: Object, K: Object>(owner: &O, object: &K, finalizer: Option<&str>) -> Option<Action> {
     let mut released = object.clone();
-    let owners = released.meta_mut().owner_references.get_or_insert_default();
-    owners.retain(|o| o.uid != owner.uid());
-    if owners.is_empty() {
-        released.meta_mut().owner_references = None;
-    }
+    let meta = released.meta_mut();
+    meta.owner_references.iter_mut().for_each(|all| all.retain(|o| o.uid != owner.uid()));
+    meta.owner_references = meta.owner_references.take().filter(|all| !all.is_empty());
+    meta.finalizers.iter_mut().for_each(|all| all.retain(|f| Some(f.as_str()) != finalizer));
+    meta.finalizers = meta.finalizers.take().filter(|all| !all.is_empty());
     Action::update(object, &released)
 }

@@ -94,7 +94,7 @@ pub enum Op {
     Patch {
         /// The object.
         target: Target,
-        /// `status`, or empty.
+        /// `status` or another subresource, or empty.
         subresource: &'static str,
         /// The patch, without preconditions.
         patch: Value,
@@ -159,9 +159,29 @@ impl Action {
 
     /// Patches the status of `old` into that of `new`; nothing when they are equal.
     pub fn update_status<K: Object>(old: &K, new: &K) -> Option<Self> {
+        Self::update_status_by(old, new, "status")
+    }
+
+    /// Patches the status of `old` into that of `new` through another subresource than `status`; nothing when they are equal.
+    pub fn update_status_by<K: Object>(old: &K, new: &K, subresource: &'static str) -> Option<Self> {
         let (old_json, new_json) = (to_json(old), to_json(new));
         let patch = json!({ "status": diff(&old_json["status"], &new_json["status"])? });
-        Some(Op::Patch { target: Target::of(old), subresource: "status", patch }.into())
+        Some(Op::Patch { target: Target::of(old), subresource, patch }.into())
+    }
+
+    /// As [`Action::update_status`], with annotations: where they are the controller's word too, and no change of the object.
+    pub fn update_status_and_annotations<K: Object>(old: &K, new: &K) -> Option<Self> {
+        let (old_json, new_json) = (to_json(old), to_json(new));
+        let mut patch = json!({});
+        if let Some(status) = diff(&old_json["status"], &new_json["status"]) {
+            patch["status"] = status;
+        }
+        let annotations = |o: &Value| o.pointer("/metadata/annotations").cloned().unwrap_or_else(|| json!({}));
+        if let Some(changed) = diff(&annotations(&old_json), &annotations(&new_json)) {
+            patch["metadata"] = json!({ "annotations": changed });
+        }
+        let changed = patch.as_object().is_some_and(|p| !p.is_empty());
+        changed.then(|| Op::Patch { target: Target::of(old), subresource: "status", patch }.into())
     }
 
     /// Deletes `object`.

@@ -135,7 +135,7 @@ pub(crate) fn slim(pod: &mut Pod) {
         spec.containers.iter_mut().for_each(slim_container);
         spec.init_containers.iter_mut().flatten().for_each(slim_container);
         if let Some(volumes) = &mut spec.volumes {
-            volumes.retain(|v| v.persistent_volume_claim.is_some());
+            volumes.retain(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some());
         }
         spec.security_context = None;
         spec.image_pull_secrets = None;

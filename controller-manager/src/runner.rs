@@ -163,8 +163,11 @@ mod tests {
     #[tokio::test]
     async fn one_object_that_panics_or_fails_stops_no_other() {
         daemon::tls::install_crypto();
-        let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a URI"));
-        let client = daemon::client::from_config(config, "test").expect("a client");
+        let (key, params) = (rcgen::KeyPair::generate().expect("a key"), rcgen::CertificateParams::new(vec![]).expect("parameters"));
+        let authority = params.self_signed(&key).expect("a certificate").pem();
+        let roots = daemon::tls::Roots::from_pem(authority.as_bytes()).expect("an authority");
+        let nobody = daemon::kubeconfig::Cluster::anonymous("https://127.0.0.1:1".parse().expect("a URI"), roots);
+        let client = daemon::client::to(nobody, "test").expect("a client");
         let (recorder, _never_written) = events::channel(client.clone());
         let caches = Arc::new(Caches::default());
         let run = Run {

@@ -12,6 +12,7 @@ use http::Request;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::apply::message;
 use crate::kind::Key;
 
 /// Objects in one page of a list: bounds the memory that a list takes on both sides.
@@ -128,6 +129,8 @@ pub async fn run(client: kube::Client, source: Source, sink: &dyn Sink, stop: Ca
     let work = async {
         let mut backoff = Backoff::new(FIRST_DELAY, MOST_DELAY);
         let mut version: Option<String> = None;
+        // A server that is away is told of once for each watch, not at every try.
+        let mut failing = false;
         loop {
             let attempt = async {
                 let from = match version.take() {
@@ -140,8 +143,9 @@ pub async fn run(client: kube::Client, source: Source, sink: &dyn Sink, stop: Ca
                 ended
             };
             match attempt.await {
-                Ok(Ended::Resume) => {}
+                Ok(Ended::Resume) => failing = false,
                 Ok(Ended::Expired) => {
+                    failing = false;
                     tracing::debug!(path = source.path, "the watch's version is too old, listing again");
                     version = None;
                 }
@@ -151,8 +155,14 @@ pub async fn run(client: kube::Client, source: Source, sink: &dyn Sink, stop: Ca
                     tokio::time::sleep(UNSERVED).await;
                 }
                 Err(error) => {
-                    tracing::warn!(path = source.path, %error, "listing or watching failed");
-                    tokio::time::sleep(backoff.next_delay()).await;
+                    let delay = backoff.next_delay();
+                    if failing {
+                        tracing::debug!(path = source.path, error = message(&error), retry_in = ?delay, "listing or watching still fails");
+                    } else {
+                        tracing::warn!(path = source.path, error = message(&error), retry_in = ?delay, "listing or watching failed");
+                    }
+                    failing = true;
+                    tokio::time::sleep(delay).await;
                 }
             }
         }
@@ -202,6 +212,9 @@ async fn follow(client: &kube::Client, source: &Source, sink: &dyn Sink, at: &mu
             // A server that ends watches at once must not be asked again at once.
             if started.elapsed() < Duration::from_secs(1) {
                 tokio::time::sleep(backoff.next_delay()).await;
+            } else {
+                // It was served, though nothing happened: failures long ago do not slow it down for ever.
+                backoff.reset();
             }
             return Ok(Ended::Resume);
         }
@@ -294,7 +307,8 @@ impl Sink for Fill<'_> {
 
     fn remove(&self, json: &str) -> serde_json::Result<()> {
         let object: AnyObject = serde_json::from_str(json)?;
-        self.0.remove_key(&object.metadata.key(), &object.metadata.uid, true);
+        let version = object.metadata.resource_version.parse().unwrap_or(0);
+        self.0.remove_key(&object.metadata.key(), &object.metadata.uid, Some(version));
         Ok(())
     }
 }

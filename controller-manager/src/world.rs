@@ -78,7 +78,7 @@ impl World {
     fn erase(&mut self, kind: &'static Kind, key: &Key) {
         if let Some(old) = self.objects.remove(&(kind.kind, key.clone())) {
             let cache = self.caches.of(kind.api_version, kind.kind).expect("a cached kind");
-            cache.remove_key(key, old["metadata"]["uid"].as_str().expect("a uid"), false);
+            cache.remove_key(key, old["metadata"]["uid"].as_str().expect("a uid"), None);
         }
     }
 
@@ -155,12 +155,8 @@ impl World {
                 let mut object = self.checked(&target, moved);
                 let planned_on = target.resource_version.clone();
                 json_merge(&mut object, &patch);
-                self.log.push(format!(
-                    "patch {} {}{} {patch}",
-                    target.kind.kind,
-                    target.key.name,
-                    if subresource.is_empty() { "" } else { "/status" }
-                ));
+                let slash = if subresource.is_empty() { "" } else { "/" };
+                self.log.push(format!("patch {} {}{slash}{subresource} {patch}", target.kind.kind, target.key.name));
                 self.store(target.kind, &target.key, object);
                 moved.insert(id, (planned_on, self.version.to_string()));
                 target.key.name

@@ -80,7 +80,12 @@ pub async fn keep(client: Client, node: String, addresses: Vec<IpAddr>, port: u1
             match ensure(&slices, &nodes, &node, &addresses, port).await {
                 Ok(()) => EVERY,
                 Err(error) => {
-                    tracing::warn!(namespace = NAMESPACE, name = format!("{SERVICE}-{node}"), %error, "keeping our EndpointSlice");
+                    tracing::warn!(
+                        namespace = NAMESPACE,
+                        name = format!("{SERVICE}-{node}"),
+                        error = daemon::describe(&error),
+                        "keeping our EndpointSlice"
+                    );
                     RETRY
                 }
             }
@@ -95,7 +100,7 @@ pub async fn keep(client: Client, node: String, addresses: Vec<IpAddr>, port: u1
     match tokio::time::timeout(LAST, slices.delete(&name, &params)).await {
         Ok(Ok(_)) => tracing::info!(namespace = NAMESPACE, name, "removed our EndpointSlice"),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
-        Ok(Err(error)) => tracing::warn!(namespace = NAMESPACE, name, %error, "removing our EndpointSlice"),
+        Ok(Err(error)) => tracing::warn!(namespace = NAMESPACE, name, error = daemon::describe(&error), "removing our EndpointSlice"),
         Err(_) => tracing::warn!(namespace = NAMESPACE, name, "removing our EndpointSlice took too long"),
     }
 }

@@ -1,17 +1,15 @@
 //! Keeps the zone what the apiserver says: watches, and the one task that writes the zone.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures::TryStreamExt as _;
+use daemon::follow::{events, follow};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Config};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::runtime::watcher::Config;
 use kube::{Api, Resource, ResourceExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,13 +26,7 @@ const AT_ONCE: usize = 4_096;
 const BETWEEN: Duration = Duration::from_millis(20);
 
 /// News of the objects of a kind.
-#[derive(Debug)]
-pub enum News<T> {
-    /// All of them, as they are now.
-    All(Vec<(ObjectKey, T)>),
-    /// One of them, as it is now; none when it is gone or stands for nothing.
-    One(ObjectKey, Option<T>),
-}
+pub type News<T> = daemon::follow::News<ObjectKey, T>;
 
 /// News of the cluster.
 #[derive(Debug)]
@@ -51,73 +43,16 @@ pub enum Update {
 pub fn start(client: &kube::Client, zone: Arc<ArcSwap<Zone>>, tasks: &TaskTracker, stop: &CancellationToken) {
     let (updates, receiver) = mpsc::channel(UPDATES);
     tasks.spawn(write(zone, receiver));
-    let services = watch(Api::<core::Service>::all(client.clone()), Config::default());
-    tasks.spawn(follow(services, |s| observe::service(&s), Update::Services, updates.clone(), stop.clone()));
-    let slices = watch(Api::<EndpointSlice>::all(client.clone()), Config::default());
-    tasks.spawn(follow(slices, |s| observe::slice(&s), Update::Slices, updates.clone(), stop.clone()));
-    let namespaces = watch(Api::<PartialObjectMeta<core::Namespace>>::all(client.clone()), Config::default());
-    tasks.spawn(follow(namespaces, |_| Some(()), Update::Namespaces, updates, stop.clone()));
-}
-
-/// Watches a kind until told to stop, for as long as it takes: errors are logged and retried with back-off.
-async fn follow<K, T>(
-    events: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
-    project: impl Fn(K) -> Option<T>,
-    wrap: fn(News<T>) -> Update,
-    updates: mpsc::Sender<Update>,
-    stop: CancellationToken,
-) where
-    K: Resource + Clone + Debug + Send + 'static,
-{
-    let events = events.default_backoff();
-    tokio::pin!(events);
-    let mut listed: Vec<(ObjectKey, T)> = Vec::new();
-    loop {
-        let event = tokio::select! {
-            () = stop.cancelled() => return,
-            event = events.try_next() => event,
-        };
-        let news = match event {
-            Ok(Some(watcher::Event::Init)) => {
-                listed.clear();
-                continue;
-            }
-            Ok(Some(watcher::Event::InitApply(object))) => {
-                let key = key(&object);
-                listed.extend(project(object).map(|t| (key, t)));
-                continue;
-            }
-            Ok(Some(watcher::Event::InitDone)) => News::All(std::mem::take(&mut listed)),
-            Ok(Some(watcher::Event::Apply(object))) => {
-                let key = key(&object);
-                News::One(key, project(object))
-            }
-            Ok(Some(watcher::Event::Delete(object))) => News::One(key(&object), None),
-            Ok(None) => return,
-            Err(error) => {
-                tracing::warn!(kind = std::any::type_name::<K>(), error = describe(&error), "watching");
-                continue;
-            }
-        };
-        if updates.send(wrap(news)).await.is_err() {
-            return; // the writer has ended
-        }
-    }
+    let services = events(Api::<core::Service>::all(client.clone()), Config::default());
+    tasks.spawn(follow(services, key, |s| observe::service(&s), Update::Services, updates.clone(), stop.clone()));
+    let slices = events(Api::<EndpointSlice>::all(client.clone()), Config::default());
+    tasks.spawn(follow(slices, key, |s| observe::slice(&s), Update::Slices, updates.clone(), stop.clone()));
+    let namespaces = events(Api::<PartialObjectMeta<core::Namespace>>::all(client.clone()), Config::default());
+    tasks.spawn(follow(namespaces, key, |_| Some(()), Update::Namespaces, updates, stop.clone()));
 }
 
 fn key<K: Resource>(object: &K) -> ObjectKey {
     ObjectKey::new(&object.namespace().unwrap_or_default(), &object.name_any())
-}
-
-/// An error with its causes.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(c) = cause {
-        text += &format!(": {c}");
-        cause = c.source();
-    }
-    text
 }
 
 /// Takes news in and publishes snapshots, until there is no more news to come.

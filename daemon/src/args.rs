@@ -15,7 +15,7 @@ pub struct CommonFlags {
     /// YAML file with settings: a map from flag names to values. The command line wins over it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Log verbosity: 0 warnings, 2 information, 4 debug, 6 trace. `RUST_LOG` refines it per module.
+    /// Log verbosity: 0 warnings, 2 information, 4 debug, 6 trace. `RUST_LOG` sets it per module (`warn,kubelet=debug`).
     #[arg(short, long = "v", default_value_t = 2, value_name = "LEVEL")]
     pub verbosity: u8,
     /// Log format.

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::HeaderValue;
+use hyper_rustls::FixedServerNameResolver;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kube::client::{Body, ConfigExt as _};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::client::Body;
+use kube::client::middleware::BaseUriLayer;
+use rustls::pki_types::ServerName;
 use tower::ServiceBuilder;
 
-use crate::tls::{Identity, Roots, client_config};
+use crate::kubeconfig::Cluster;
+use crate::tls::{Roots, client_config};
 
 /// A ping on idle connections this often; without an answer for as long the connection is dropped.
 const PING: Duration = Duration::from_secs(10);
@@ -26,58 +29,44 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// # Errors
 /// A kubeconfig that cannot be read, names missing files, or has no usable certificate authority.
 pub async fn connect(kubeconfig: &Path, user_agent: &str) -> anyhow::Result<kube::Client> {
-    let attempted = || format!("reading the kubeconfig {}", kubeconfig.display());
-    let file = Kubeconfig::read_from(kubeconfig).with_context(attempted)?;
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(attempted)?;
-    from_config(config, user_agent)
+    let cluster = Cluster::load(kubeconfig).with_context(|| format!("reading the kubeconfig {}", kubeconfig.display()))?;
+    to(cluster, user_agent)
 }
 
-/// As [`connect`], from a configuration in memory.
+/// As [`connect`], to a cluster that is known already.
 ///
 /// # Errors
-/// No usable certificate authority or client certificate in it.
-pub fn from_config(config: kube::Config, user_agent: &str) -> anyhow::Result<kube::Client> {
-    let tls = match tls(&config)? {
-        Some(tls) => tls,
-        None => config.rustls_client_config().context("TLS from the kubeconfig")?,
-    };
+/// No authority to trust, or a name that cannot be asked for.
+pub fn to(cluster: Cluster, user_agent: &str) -> anyhow::Result<kube::Client> {
+    let roots = cluster.roots.map_or_else(Roots::system, Ok)?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT));
     tcp.set_keepalive(Some(PING));
-    let https =
-        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
+    let mut https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(client_config(roots, cluster.identity)).https_or_http();
+    if let Some(name) = cluster.server_name {
+        https = https.with_server_name_resolver(FixedServerNameResolver::new(ServerName::try_from(name).context("tls-server-name")?));
+    }
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .http2_keep_alive_interval(PING)
         .http2_keep_alive_timeout(PING)
         .http2_keep_alive_while_idle(true)
-        .build::<_, Body>(https);
+        .build::<_, Body>(https.enable_http1().enable_http2().wrap_connector(tcp));
     let agent = HeaderValue::from_str(user_agent).context("user agent")?;
+    let token = cluster.token;
     let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
+        .layer(BaseUriLayer::new(cluster.server))
         .map_request(move |mut request: http::Request<Body>| {
             request.headers_mut().insert(http::header::USER_AGENT, agent.clone());
+            if let Some(token) = &token {
+                request.headers_mut().insert(http::header::AUTHORIZATION, token.header());
+            }
             request
         })
         .map_err(tower::BoxError::from)
         .service(http);
-    Ok(kube::Client::new(service, config.default_namespace))
-}
-
-/// TLS whose files are followed, when the kubeconfig names files; `None` when everything is inline.
-fn tls(config: &kube::Config) -> anyhow::Result<Option<rustls::ClientConfig>> {
-    let identity = match (&config.auth_info.client_certificate, &config.auth_info.client_key) {
-        (Some(cert), Some(key)) => Some(Identity::load(Path::new(cert), Path::new(key))?),
-        _ if config.auth_info.client_certificate_data.is_some() => return Ok(None),
-        _ => None,
-    };
-    let roots = match (&config.root_cert_file, &config.root_cert) {
-        (Some(file), _) => Roots::load(file)?,
-        _ => return Ok(None),
-    };
-    Ok(Some(client_config(roots, identity)))
+    Ok(kube::Client::new(service, cluster.namespace))
 }

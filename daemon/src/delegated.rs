@@ -113,8 +113,8 @@ impl Delegated {
     }
 
     async fn authenticate(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<User, (StatusCode, String)> {
-        if let Some(user) = peer.and_then(|p| p.certificates.first()).and_then(|c| User::from_certificate(c)) {
-            return Ok(user);
+        if let Some(user) = peer.and_then(|p| p.user.as_deref()) {
+            return Ok(user.clone());
         }
         let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(User::anonymous()) };
         let unauthorized = || (StatusCode::UNAUTHORIZED, "Unauthorized".to_owned());
@@ -181,7 +181,7 @@ impl std::fmt::Debug for Delegated {
 }
 
 fn failed(what: &str, error: &kube::Error) -> (StatusCode, String) {
-    tracing::error!(%error, "{what} failed");
+    tracing::error!(error = crate::describe(error), "{what} failed");
     (StatusCode::INTERNAL_SERVER_ERROR, format!("Internal error: {what} failed"))
 }
 

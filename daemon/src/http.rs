@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::delegated::User;
+use crate::lanes::Lanes;
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -25,6 +28,15 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// The client's certificate chain, leaf first, already verified; empty when it showed none.
     pub certificates: Arc<[CertificateDer<'static>]>,
+    /// Whom the certificate names, read once for all requests of the connection.
+    pub user: Option<Arc<User>>,
+}
+
+impl Peer {
+    fn new(addr: SocketAddr, certificates: Arc<[CertificateDer<'static>]>) -> Self {
+        let user = certificates.first().and_then(|c| User::from_certificate(c)).map(Arc::new);
+        Self { addr, certificates, user }
+    }
 }
 
 /// At most this many connections at once; more wait in the kernel's accept queue.
@@ -39,6 +51,9 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const MAX_HEAD: u32 = 64 << 10;
 /// Concurrent requests on one HTTP/2 connection; a client with many watches needs some hundreds.
 const MAX_STREAMS: u32 = 1_000;
+/// A peer that has vanished without a word, such as a machine that lost its power, is noticed after the first of these and then as many
+/// times the second as the third says: two minutes. Upstream's servers take the same two.
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(15), 7);
 /// How long open requests may take to finish after the stop.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -51,6 +66,30 @@ pub async fn serve(
     tls: Option<Arc<rustls::ServerConfig>>,
     app: Router,
     shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    accept(listener, tls, app, shutdown, None).await
+}
+
+/// As [`serve`], with the connections on `lanes`.
+///
+/// # Errors
+/// None at present, as there.
+pub async fn serve_on(
+    lanes: &Lanes,
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    app: Router,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    accept(listener, tls, app, shutdown, Some(lanes)).await
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    app: Router,
+    shutdown: CancellationToken,
+    lanes: Option<&Lanes>,
 ) -> anyhow::Result<()> {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
@@ -72,10 +111,23 @@ pub async fn serve(
             },
         };
         let (tls, app, shutdown) = (tls.clone(), app.clone(), shutdown.clone());
-        connections.spawn(async move {
-            connection(stream, addr, tls, app, shutdown).await;
+        let Some(lanes) = lanes else {
+            connections.spawn(async move {
+                connection(stream, addr, tls, app, shutdown).await;
+                drop(slot);
+            });
+            continue;
+        };
+        // A socket belongs to the runtime that it was made in.
+        let stream = stream.into_std();
+        let task = async move {
+            match stream.and_then(TcpStream::from_std) {
+                Ok(stream) => connection(stream, addr, tls, app, shutdown).await,
+                Err(error) => tracing::warn!(%addr, %error, "handing a connection over"),
+            }
             drop(slot);
-        });
+        };
+        connections.spawn_on(task, lanes.next());
     }
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
@@ -84,19 +136,30 @@ pub async fn serve(
     Ok(())
 }
 
+/// Sends what is written at once, and notices a peer that has vanished.
+///
+/// # Errors
+/// The kernel's, for a socket that is broken already.
+pub fn lively(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (time, interval, retries) = KEEP_ALIVE;
+    let keep_alive = socket2::TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keep_alive)
+}
+
 async fn connection(stream: TcpStream, addr: SocketAddr, tls: Option<Arc<rustls::ServerConfig>>, app: Router, shutdown: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%addr, %error, "setting TCP_NODELAY");
+    if let Err(error) = lively(&stream) {
+        tracing::debug!(%addr, %error, "setting up a connection");
     }
     let Some(tls) = tls else {
-        let peer = Peer { addr, certificates: Arc::new([]) };
+        let peer = Peer::new(addr, Arc::new([]));
         return exchange(stream, peer, app, shutdown).await;
     };
     let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(stream);
     match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-            let peer = Peer { addr, certificates: certificates.iter().map(|c| c.clone().into_owned()).collect() };
+            let peer = Peer::new(addr, certificates.iter().map(|c| c.clone().into_owned()).collect());
             exchange(stream, peer, app, shutdown).await;
         }
         Ok(Err(error)) => tracing::debug!(%addr, %error, "TLS handshake failed"),
@@ -109,7 +172,9 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).preserve_header_case(true).half_close(true);
+    // A client that has ended is gone, as upstream sees it: what it asked for is dropped, be it a log that nobody writes to. On an
+    // upgraded connection either side may end first; that is not HTTP's any more.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).preserve_header_case(true).half_close(false);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -122,7 +122,7 @@ impl Candidate {
             spec.renew_time = Some(MicroTime(now));
         }
         if let Err(error) = self.api.replace(&self.name, &PostParams::default(), &lease).await {
-            tracing::warn!(%error, lease = self.name, "releasing the Lease");
+            tracing::warn!(error = crate::describe(&error), lease = self.name, "releasing the Lease");
         }
     }
 }
@@ -157,7 +157,7 @@ where
         match tokio::time::timeout(deadline, candidate.attempt(context.clock.now())).await {
             Ok(Ok(true)) => break,
             Ok(Ok(false)) => tracing::debug!(lease = name, "another replica leads"),
-            Ok(Err(error)) => tracing::warn!(%error, lease = name, "trying to acquire the Lease"),
+            Ok(Err(error)) => tracing::warn!(error = crate::describe(&error), lease = name, "trying to acquire the Lease"),
             Err(_) => tracing::warn!(lease = name, "trying to acquire the Lease took too long"),
         }
         tokio::select! {
@@ -180,7 +180,7 @@ where
             tried = tokio::time::timeout(left, candidate.attempt(context.clock.now())) => match tried {
                 Ok(Ok(true)) => renewed = tokio::time::Instant::now(),
                 Ok(Ok(false)) => { token.cancel(); bail!("leader election lost: another replica holds the Lease {name}") }
-                Ok(Err(error)) if renewed.elapsed() < deadline => tracing::warn!(%error, lease = name, "renewing the Lease"),
+                Ok(Err(error)) if renewed.elapsed() < deadline => tracing::warn!(error = crate::describe(&error), lease = name, "renewing the Lease"),
                 _ => { token.cancel(); bail!("leader election lost: could not renew the Lease {name} for {} s", deadline.as_secs()) }
             },
         }

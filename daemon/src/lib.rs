@@ -10,14 +10,21 @@ pub mod client;
 pub mod clock;
 pub mod delegated;
 pub mod endpoints;
+pub mod errors;
+pub mod follow;
 pub mod http;
+pub mod join;
+pub mod kubeconfig;
+pub mod lanes;
 pub mod leader;
 pub mod logs;
 pub mod metrics;
 pub mod process;
+mod resident;
 pub mod tls;
 
 pub use args::CommonFlags;
+pub use errors::{describe, describe_any};
 pub use process::{Context, run};
 pub use tokio_util::sync::CancellationToken;
 

@@ -75,6 +75,7 @@ where
     tokio::pin!(running);
     tokio::select! {
         result = &mut running => return result,
+        never = crate::resident::keep_small() => match never {},
         _ = term.recv() => {}
         _ = int.recv() => {}
     }

@@ -30,7 +30,7 @@ pub fn install_crypto() {
 }
 
 /// A value parsed from files, parsed again when they change.
-struct Reloading<T> {
+pub(crate) struct Reloading<T> {
     files: Vec<PathBuf>,
     parse: fn(&[PathBuf]) -> anyhow::Result<T>,
     current: ArcSwap<T>,
@@ -38,13 +38,19 @@ struct Reloading<T> {
 }
 
 impl<T> Reloading<T> {
-    fn load(files: Vec<PathBuf>, parse: fn(&[PathBuf]) -> anyhow::Result<T>) -> anyhow::Result<Self> {
+    pub(crate) fn load(files: Vec<PathBuf>, parse: fn(&[PathBuf]) -> anyhow::Result<T>) -> anyhow::Result<Self> {
         let looked = Mutex::new((Instant::now(), modified(&files)));
         let current = ArcSwap::from_pointee(parse(&files)?);
         Ok(Self { files, parse, current, looked })
     }
 
-    fn get(&self) -> Arc<T> {
+    /// A value that is in no file and never changes.
+    pub(crate) fn fixed(value: T) -> Self {
+        let looked = Mutex::new((Instant::now(), vec![]));
+        Self { files: vec![], parse: |_| bail!("not from files"), current: ArcSwap::from_pointee(value), looked }
+    }
+
+    pub(crate) fn get(&self) -> Arc<T> {
         if let Some(mut looked) = self.looked.try_lock()
             && looked.0.elapsed() >= CHECK_EVERY
         {
@@ -92,6 +98,16 @@ impl Identity {
             certified(certs, &key)
         })?)))
     }
+
+    /// A chain and key held in memory, such as those inline in a kubeconfig; they never change.
+    ///
+    /// # Errors
+    /// No certificate or key in the PEM, or a key of an unsupported kind.
+    pub fn from_pem(cert: &[u8], key: &[u8]) -> anyhow::Result<Arc<Self>> {
+        let certs = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>().context("reading the certificate's PEM")?;
+        let key = PrivateKeyDer::from_pem_slice(key).context("reading the key's PEM")?;
+        Ok(Arc::new(Self(Reloading::fixed(certified(certs, &key)?))))
+    }
 }
 
 fn certified(certs: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'_>) -> anyhow::Result<CertifiedKey> {
@@ -135,17 +151,53 @@ impl Roots {
         Ok(Arc::new(Self(Reloading::load(vec![bundle.to_owned()], |files| verifiers(&certificates(&files[0])?))?)))
     }
 
+    /// Trust in the authorities of several bundles together.
+    ///
+    /// # Errors
+    /// A file that cannot be read or holds no certificate.
+    pub fn load_all(bundles: Vec<PathBuf>) -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self(Reloading::load(bundles, |files| {
+            let certs = files.iter().map(|f| certificates(f)).collect::<anyhow::Result<Vec<_>>>()?;
+            verifiers(&certs.concat())
+        })?)))
+    }
+
+    /// Whether a client's chain, leaf first, is good by these authorities now.
+    #[must_use]
+    pub fn vouch_for(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((leaf, intermediates)) = chain.split_first() else { return false };
+        self.0.get().client.verify_client_cert(leaf, intermediates, UnixTime::now()).is_ok()
+    }
+
     /// Trust in certificates held in memory, such as a kubeconfig's inline authority; these never change.
     ///
     /// # Errors
     /// No usable certificate among them.
     pub fn from_pem(pem: &[u8]) -> anyhow::Result<Arc<Self>> {
         let certs = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().context("reading the authority's PEM")?;
-        let current = ArcSwap::from_pointee(verifiers(&certs)?);
-        let looked = Mutex::new((Instant::now(), vec![]));
-        Ok(Arc::new(Self(Reloading { files: vec![], parse: |_| bail!("not from files"), current, looked })))
+        Ok(Arc::new(Self(Reloading::fixed(verifiers(&certs)?))))
+    }
+
+    /// Trust in the authorities of the machine's own bundle; those that cannot be used are left out.
+    ///
+    /// # Errors
+    /// No bundle where systems keep theirs, or nothing usable in it.
+    pub fn system() -> anyhow::Result<Arc<Self>> {
+        let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let bundle = named.into_iter().chain(SYSTEM_BUNDLES.iter().map(PathBuf::from)).find(|p| p.is_file());
+        let bundle = bundle.context("no bundle of certificate authorities on this machine")?;
+        Ok(Arc::new(Self(Reloading::load(vec![bundle], |files| {
+            let mut roots = RootCertStore::empty();
+            let (added, left_out) = roots.add_parsable_certificates(certificates(&files[0])?);
+            tracing::debug!(bundle = %files[0].display(), added, left_out, "the system's certificate authorities");
+            of_store(roots)
+        })?)))
     }
 }
+
+/// Where distributions keep the bundle of certificate authorities.
+const SYSTEM_BUNDLES: [&str; 4] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let certs = CertificateDer::pem_file_iter(path)
@@ -162,6 +214,10 @@ fn verifiers(certs: &[CertificateDer<'static>]) -> anyhow::Result<Verifiers> {
     for cert in certs {
         roots.add(cert.clone()).context("unusable certificate authority")?;
     }
+    of_store(roots)
+}
+
+fn of_store(roots: RootCertStore) -> anyhow::Result<Verifiers> {
     let roots = Arc::new(roots);
     Ok(Verifiers {
         server: WebPkiServerVerifier::builder(roots.clone()).build()?,

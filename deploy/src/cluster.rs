@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::daemons::CONFIGURABLE;
 use crate::paths;
 
 /// More nodes than this on one machine help nobody, and addresses are handed out of one /24.
@@ -34,8 +36,50 @@ pub struct Cluster {
     pub mtu: u32,
     /// Every image registry is reached through this URL.
     pub registry_mirror: Option<String>,
+    /// Flags of daemons that somebody asked for, beside and instead of ours.
+    #[serde(default)]
+    pub flags: Vec<DaemonFlag>,
     /// This machine lets nobody lower an `oom_score_adj` (root without CAP_SYS_RESOURCE).
     pub restrict_oom_score_adj: bool,
+}
+
+/// A flag of a daemon: `DAEMON:NAME=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonFlag {
+    /// Of which daemon, on every node that runs it.
+    pub daemon: String,
+    /// The flag's name, without the dashes.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl FromStr for DaemonFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once(':').and_then(|(daemon, flag)| Some((daemon, flag.split_once('=')?)));
+        let (daemon, (name, value)) = parsed.ok_or("want DAEMON:FLAG=VALUE, for instance kubelet:max-pods=200")?;
+        if !CONFIGURABLE.contains(&daemon) {
+            return Err(format!("{daemon:?} is none of {}", CONFIGURABLE.join(", ")));
+        }
+        let name = name.trim_start_matches('-');
+        if name.is_empty() || name.contains(char::is_whitespace) || value.contains('\n') {
+            return Err(format!("{text:?} names no flag"));
+        }
+        Ok(Self { daemon: daemon.to_owned(), name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// What a person asks for; what is left open stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// How many nodes.
+    pub nodes: Option<u8>,
+    /// See [`Cluster::registry_mirror`].
+    pub registry_mirror: Option<String>,
+    /// See [`Cluster::flags`]. One without value takes the flag away again.
+    pub flags: Vec<DaemonFlag>,
 }
 
 /// One node.
@@ -88,9 +132,9 @@ impl Cluster {
     ///
     /// # Errors
     /// A wish that cannot be met without taking the present cluster down; the message says so.
-    pub fn wanted(machine: Machine, before: Option<&Self>, nodes: Option<u8>, mirror: Option<String>) -> anyhow::Result<Self> {
+    pub fn wanted(machine: Machine, before: Option<&Self>, wishes: Wishes) -> anyhow::Result<Self> {
         let have = before.map_or(0, |c| c.nodes.len());
-        let nodes = nodes.map_or(have.max(1), usize::from);
+        let nodes = wishes.nodes.map_or(have.max(1), usize::from);
         if nodes == 0 || nodes > usize::from(MOST_NODES) {
             bail!("--nodes {nodes}: between 1 and {MOST_NODES} nodes are possible on one machine");
         }
@@ -109,8 +153,15 @@ impl Cluster {
             k => Node { name: format!("{}-{k}", machine.name), address: Ipv4Addr::new(10, 89, 0, k), number },
         };
         let nodes = (1..=MOST_NODES).take(nodes).map(node).collect();
-        let registry_mirror = mirror.or_else(|| before.and_then(|c| c.registry_mirror.clone()));
-        Ok(Self { nodes, mtu: machine.mtu, registry_mirror, restrict_oom_score_adj: machine.restrict_oom_score_adj })
+        let registry_mirror = wishes.registry_mirror.or_else(|| before.and_then(|c| c.registry_mirror.clone()));
+        let mut flags = before.map_or_else(Vec::new, |c| c.flags.clone());
+        for flag in wishes.flags {
+            flags.retain(|f| (&f.daemon, &f.name) != (&flag.daemon, &flag.name));
+            if !flag.value.is_empty() {
+                flags.push(flag);
+            }
+        }
+        Ok(Self { nodes, mtu: machine.mtu, registry_mirror, flags, restrict_oom_score_adj: machine.restrict_oom_score_adj })
     }
 
     /// This machine's own node.
@@ -166,16 +217,16 @@ mod tests {
     }
 
     fn wanted(before: Option<&Cluster>, nodes: Option<u8>) -> Result<String, String> {
-        let cluster = Cluster::wanted(machine(), before, nodes, None).map_err(|e| e.to_string())?;
+        let cluster = Cluster::wanted(machine(), before, Wishes { nodes, ..Wishes::default() }).map_err(|e| e.to_string())?;
         Ok(cluster.nodes.iter().map(|n| format!("{}={}", n.name, n.address)).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
     fn nodes_are_added_and_the_first_keeps_its_address() {
-        let one = Cluster::wanted(machine(), None, None, None).expect("a cluster");
+        let one = Cluster::wanted(machine(), None, Wishes::default()).expect("a cluster");
         assert_eq!(wanted(None, None).as_deref(), Ok("vm=192.0.2.2"));
         assert_eq!(wanted(Some(&one), Some(3)).as_deref(), Ok("vm=192.0.2.2 vm-2=10.89.0.2 vm-3=10.89.0.3"));
-        let three = Cluster::wanted(machine(), Some(&one), Some(3), None).expect("a cluster");
+        let three = Cluster::wanted(machine(), Some(&one), Wishes { nodes: Some(3), ..Wishes::default() }).expect("a cluster");
         assert_eq!(wanted(Some(&three), None), wanted(Some(&three), Some(3)), "no wish keeps what there is");
         assert!(wanted(Some(&three), Some(1)).is_err_and(|e| e.contains("deploy/down")));
         assert!(wanted(None, Some(0)).is_err());
@@ -185,8 +236,25 @@ mod tests {
     #[test]
     fn a_mirror_is_remembered() {
         let mirror = Some("http://10.0.0.1:5000".to_owned());
-        let first = Cluster::wanted(machine(), None, None, mirror.clone()).expect("a cluster");
-        assert_eq!(Cluster::wanted(machine(), Some(&first), None, None).expect("a cluster").registry_mirror, mirror);
+        let wishes = Wishes { registry_mirror: mirror.clone(), ..Wishes::default() };
+        let first = Cluster::wanted(machine(), None, wishes).expect("a cluster");
+        assert_eq!(Cluster::wanted(machine(), Some(&first), Wishes::default()).expect("a cluster").registry_mirror, mirror);
+    }
+
+    #[test]
+    fn flags_are_remembered_until_they_are_changed_or_emptied() {
+        let with = |before: Option<&Cluster>, flags: &[&str]| {
+            let flags = flags.iter().map(|f| f.parse().expect("a flag")).collect();
+            Cluster::wanted(machine(), before, Wishes { flags, ..Wishes::default() }).expect("a cluster")
+        };
+        let shown = |c: &Cluster| c.flags.iter().map(|f| format!("{}:{}={}", f.daemon, f.name, f.value)).collect::<Vec<_>>().join(" ");
+        let first = with(None, &["kubelet:max-pods=7", "apiserver:v=4"]);
+        let second = with(Some(&first), &["kubelet:--max-pods=8"]);
+        assert_eq!(shown(&second), "apiserver:v=4 kubelet:max-pods=8");
+        assert_eq!(shown(&with(Some(&second), &["apiserver:v="])), "kubelet:max-pods=8");
+        for bad in ["", "kubelet", "kubelet:max-pods", "nobody:v=1", "kubelet:=1", "kubelet:a b=1"] {
+            assert!(bad.parse::<DaemonFlag>().is_err(), "{bad}");
+        }
     }
 
     #[test]

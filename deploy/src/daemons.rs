@@ -57,8 +57,18 @@ pub fn of(cluster: &Cluster, node: &Node, environment: &Environment, version: &d
     if node.is_host() {
         all.extend(cluster.others().iter().map(|other| in_namespaces(other, version)));
     }
+    for daemon in &mut all {
+        for flag in cluster.flags.iter().filter(|f| f.daemon == daemon.name) {
+            let begin = format!("--{}=", flag.name);
+            daemon.args.retain(|a| !a.starts_with(&begin));
+            daemon.args.push(format!("{begin}{}", flag.value));
+        }
+    }
     all
 }
+
+/// The daemons that take flags of people's own.
+pub const CONFIGURABLE: &[&str] = &["etcd", "apiserver", "controller-manager", "scheduler", "kubelet", "kube-proxy", "coredns-lite"];
 
 fn control_plane(cluster: &Cluster, version: &dyn Fn(&str, &[&str]) -> String) -> Vec<Daemon> {
     let address = cluster.host().address;
@@ -96,7 +106,7 @@ fn control_plane(cluster: &Cluster, version: &dyn Fn(&str, &[&str]) -> String) -
         ready: Some(Ready::Tcp(([127, 0, 0, 1], 2379).into())),
         version: version("/usr/bin/etcd", &[]),
     };
-    let apiserver = ours(
+    let mut apiserver = ours(
         "apiserver",
         &["etcd"],
         Some(Ready::Tcp((address, 6443).into())),
@@ -112,16 +122,27 @@ fn control_plane(cluster: &Cluster, version: &dyn Fn(&str, &[&str]) -> String) -
             ("client-ca-file", pki("ca.crt")),
             ("tls-cert-file", pki("apiserver.crt")),
             ("tls-private-key-file", pki("apiserver.key")),
+            ("enable-bootstrap-token-auth", "true".into()),
             ("service-account-issuer", format!("https://kubernetes.default.svc.{DOMAIN}")),
             ("service-account-key-file", pki("sa.pub")),
             ("service-account-signing-key-file", pki("sa.key")),
             ("service-cluster-ip-range", SERVICE_RANGE.into()),
             ("service-node-port-range", "30000-32767".into()),
+            ("proxy-client-cert-file", pki("front-proxy-client.crt")),
+            ("proxy-client-key-file", pki("front-proxy-client.key")),
+            ("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
+            ("requestheader-allowed-names", "front-proxy-client".into()),
+            ("requestheader-username-headers", "X-Remote-User".into()),
+            ("requestheader-uid-headers", "X-Remote-Uid".into()),
+            ("requestheader-group-headers", "X-Remote-Group".into()),
+            ("requestheader-extra-headers-prefix", "X-Remote-Extra-".into()),
             ("kubelet-client-certificate", pki("apiserver-kubelet-client.crt")),
             ("kubelet-client-key", pki("apiserver-kubelet-client.key")),
             ("kubelet-certificate-authority", pki("ca.crt")),
+            ("encryption-provider-config", paths::ENCRYPTION.into()),
         ],
     );
+    apiserver.version = version(&apiserver.program.to_string_lossy(), &[paths::ENCRYPTION]);
     let controller_manager = ours(
         "controller-manager",
         &["apiserver"],
@@ -253,11 +274,11 @@ fn flags(options: &[(&str, String)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Machine;
+    use crate::cluster::{Machine, Wishes};
 
     fn names(nodes: u8) -> Vec<String> {
         let machine = Machine { name: "vm".into(), address: [192, 0, 2, 2].into(), mtu: 1500, restrict_oom_score_adj: false };
-        let cluster = Cluster::wanted(machine, None, Some(nodes), None).expect("a cluster");
+        let cluster = Cluster::wanted(machine, None, Wishes { nodes: Some(nodes), ..Wishes::default() }).expect("a cluster");
         let environment = Environment { resolv_conf: "/etc/resolv.conf".into() };
         let line = |node: &Node| {
             let all = of(&cluster, node, &environment, &|_, _| String::new());
@@ -282,5 +303,16 @@ mod tests {
             ]
         "#]]
         .assert_debug_eq(&names(3));
+    }
+
+    #[test]
+    fn peoples_own_flags_replace_ours_and_are_added() {
+        let machine = Machine { name: "vm".into(), address: [192, 0, 2, 2].into(), mtu: 1500, restrict_oom_score_adj: false };
+        let flags = ["scheduler:bind-address=0.0.0.0", "scheduler:v=4", "kubelet:max-pods=7"].map(|f| f.parse().expect("a flag"));
+        let cluster = Cluster::wanted(machine, None, Wishes { flags: flags.into(), ..Wishes::default() }).expect("a cluster");
+        let all = of(&cluster, cluster.host(), &Environment { resolv_conf: "/etc/resolv.conf".into() }, &|_, _| String::new());
+        let args = |name: &str| all.iter().find(|d| d.name == name).map(|d| d.args.join(" ")).expect("it is there");
+        assert!(args("scheduler").ends_with("--bind-address=0.0.0.0 --v=4") && !args("scheduler").contains("127.0.0.1"));
+        assert!(args("kubelet").ends_with("--max-pods=7") && !args("kube-proxy").contains("max-pods"));
     }
 }

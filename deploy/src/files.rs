@@ -22,11 +22,7 @@ pub fn ensure(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<bool> {
     if let Ok(present) = std::fs::read(path)
         && present == content
     {
-        let now = std::fs::metadata(path).with_context(attempted)?.permissions().mode() & 0o7777;
-        if now != mode {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).with_context(attempted)?;
-        }
-        return Ok(now != mode);
+        return ensure_mode(path, mode);
     }
     if let Some(parent) = path.parent() {
         ensure_dir(parent)?;
@@ -41,6 +37,19 @@ pub fn ensure(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<bool> {
     })();
     written.with_context(attempted)?;
     Ok(true)
+}
+
+/// Gives the file this mode, if it has another.
+///
+/// # Errors
+/// Whatever the file system says, with the path.
+pub fn ensure_mode(path: &Path, mode: u32) -> anyhow::Result<bool> {
+    let attempted = || format!("permissions of {}", path.display());
+    let now = std::fs::metadata(path).with_context(attempted)?.permissions().mode() & 0o7777;
+    if now != mode {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).with_context(attempted)?;
+    }
+    Ok(now != mode)
 }
 
 /// Makes the directory and what is above it; says whether it was missing.

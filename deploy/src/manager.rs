@@ -13,7 +13,7 @@ use crate::daemons::Daemon;
 use crate::process;
 use crate::supervise::control::{self, Answer, DaemonStatus, Question};
 use crate::supervise::policy::Changes;
-use crate::supervise::{DAEMONS, logs};
+use crate::supervise::{DAEMONS, logs, pid_dir};
 use crate::{files, paths, wait};
 
 /// Our supervisor listens within this time, or something is wrong with it.
@@ -55,8 +55,11 @@ impl Manager {
                         other => bail!("the supervisor answered {other:?}"),
                     };
                 }
+                // One that was killed left its daemons running, and the next one takes them over.
+                let carries_on = std::fs::read_dir(pid_dir()).is_ok_and(|mut files| files.next().is_some());
                 start_supervisor(socket)?;
-                Ok(Changes { started: daemons.iter().map(|d| d.name.clone()).collect(), ..Changes::default() })
+                let started = if carries_on { vec!["the supervisor".to_owned()] } else { daemons.iter().map(|d| d.name.clone()).collect() };
+                Ok(Changes { started, ..Changes::default() })
             }
         }
     }

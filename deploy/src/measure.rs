@@ -36,13 +36,15 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for (node, name, usage) in &after {
         let cpu = before.iter().find(|(n, d, _)| n == node && d == name).map(|(_, _, b)| (usage.cpu - b.cpu) / time.as_secs_f64());
-        rows.push(vec![node.clone(), name.clone(), megabytes(usage.rss), cpu.map_or("-".into(), |c| format!("{:.2} %", c * 100.0))]);
+        let cpu = cpu.map_or("-".into(), |c| format!("{:.2} %", c * 100.0));
+        rows.push(vec![node.clone(), name.clone(), megabytes(usage.rss), usage.pss.map_or("-".into(), megabytes), cpu]);
     }
     for node in &cluster.nodes {
-        let sum = after.iter().filter(|(n, d, _)| *n == node.name && OURS.contains(&d.as_str())).map(|(_, _, u)| u.rss).sum();
-        rows.push(vec![node.name.clone(), "Ferrite's daemons together".into(), megabytes(sum), String::new()]);
+        let ours = || after.iter().filter(|(n, d, _)| *n == node.name && OURS.contains(&d.as_str())).map(|(_, _, u)| u);
+        let (rss, pss) = (ours().map(|u| u.rss).sum(), ours().map(|u| u.pss.unwrap_or(u.rss)).sum());
+        rows.push(vec![node.name.clone(), "Ferrite's daemons together".into(), megabytes(rss), megabytes(pss), String::new()]);
     }
-    println!("{}", render(&["NODE", "DAEMON", "RSS", "CPU"], &rows));
+    println!("{}", render(&["NODE", "DAEMON", "RSS", "PSS", "CPU"], &rows));
     match std::fs::read(Path::new(TIMING)).ok().and_then(|t| serde_json::from_slice::<Timing>(&t).ok()) {
         Some(timing) => println!("\nfrom deploy/up to Ready nodes: {:.1} s", timing.ready_after),
         None => println!("\nfrom deploy/up to Ready nodes: not known, as the last deploy/up did not start the cluster"),

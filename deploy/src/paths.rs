@@ -26,6 +26,8 @@ pub const POD_BRIDGE: &str = "cni0";
 pub const CGROUP: &str = "ferrite";
 /// What `deploy/up` prints for `kubectl`.
 pub const ADMIN_KUBECONFIG: &str = "/etc/kubernetes/admin.conf";
+/// How the apiserver encrypts Secrets in etcd, with the key.
+pub const ENCRYPTION: &str = "/etc/kubernetes/pki/encryption.yaml";
 /// The image every pod's sandbox runs.
 pub const PAUSE_IMAGE: &str = "localhost/ferrite/pause:0.1";
 

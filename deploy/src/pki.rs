@@ -299,14 +299,14 @@ pub fn is_good(pem: &str, leaf: &Leaf, authority: &str, now: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Machine;
+    use crate::cluster::{Machine, Wishes};
 
     const TODAY: Date = jiff::civil::date(2026, 11, 21);
     const NOW: i64 = 1_795_219_200;
 
     fn cluster() -> Cluster {
         let machine = Machine { name: "vm".into(), address: [192, 0, 2, 2].into(), mtu: 1500, restrict_oom_score_adj: false };
-        Cluster::wanted(machine, None, Some(2), None).expect("a cluster")
+        Cluster::wanted(machine, None, Wishes { nodes: Some(2), ..Wishes::default() }).expect("a cluster")
     }
 
     #[test]

@@ -35,6 +35,9 @@ impl Identity {
 pub struct Usage {
     /// Resident memory, in bytes.
     pub rss: u64,
+    /// Its share of it, where pages that several processes use are split among them; not known where the kernel does not say.
+    #[serde(default)]
+    pub pss: Option<u64>,
     /// Processor time so far, in seconds.
     pub cpu: f64,
 }
@@ -45,7 +48,13 @@ pub fn usage(pid: i32) -> Option<Usage> {
     let stat = Process::new(pid).ok()?.stat().ok()?;
     let ticks = procfs::ticks_per_second();
     let cpu = Duration::from_millis((stat.utime + stat.stime) * 1000 / ticks).as_secs_f64();
-    Some(Usage { rss: stat.rss * procfs::page_size(), cpu })
+    Some(Usage { rss: stat.rss * procfs::page_size(), pss: pss(pid), cpu })
+}
+
+fn pss(pid: i32) -> Option<u64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let kilobytes: u64 = rollup.lines().find_map(|l| l.strip_prefix("Pss:"))?.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kilobytes << 10)
 }
 
 /// A process as `down` looks at it.
@@ -105,7 +114,7 @@ mod tests {
     fn this_process_is_seen() {
         let me = std::process::id().cast_signed();
         assert!(Identity::of(me).is_some_and(Identity::is_alive));
-        assert!(usage(me).is_some_and(|u| u.rss > 0));
+        assert!(usage(me).is_some_and(|u| u.rss > 0 && u.pss.is_some_and(|pss| pss > 0)));
         assert!(all().iter().any(|p| p.pid == me && !p.argv.is_empty()));
         assert_eq!(Identity::of(0), None);
     }

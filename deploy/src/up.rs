@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Cluster, Node};
+use crate::cluster::{Cluster, DaemonFlag, Node, Wishes};
 use crate::manager::{self, Manager};
 use crate::steps::{self, Outcome, Step};
 use crate::{files, paths};
@@ -21,9 +21,15 @@ pub struct Flags {
     /// Reach every image registry through this URL. It must be one that the nodes can reach.
     #[arg(long, value_name = "URL", value_parser = registry)]
     pub registry_mirror: Option<String>,
+    /// Give a daemon this flag beside, or instead of, what it gets anyway; may be repeated. Remembered until given again without value.
+    #[arg(long, value_name = "DAEMON:FLAG=VALUE")]
+    pub daemon_flag: Vec<DaemonFlag>,
     /// Leave the cluster empty.
     #[arg(long)]
     pub no_example: bool,
+    /// Wait this many times longer than usual before giving up, on a slow machine.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub patience: u32,
     /// Where images made on this machine are kept; they survive `down`.
     #[arg(long, value_name = "DIR", default_value = "/var/cache/ferrite")]
     pub cache_dir: PathBuf,
@@ -55,7 +61,10 @@ pub struct Up {
     pub cache: PathBuf,
     /// Whether to run the example.
     pub example: bool,
-    began: SystemTime,
+    /// See [`Flags::patience`].
+    pub patience: u32,
+    /// When the command began.
+    pub began: SystemTime,
 }
 
 /// What the last `up` that started the daemons found; `measure` prints it.
@@ -78,7 +87,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     steps::prerequisites::needs_root()?;
     let before = Cluster::load()?;
     let machine = steps::machine::look()?;
-    let cluster = Cluster::wanted(machine, before.as_ref(), flags.nodes, flags.registry_mirror)?;
+    let wishes = Wishes { nodes: flags.nodes, registry_mirror: flags.registry_mirror, flags: flags.daemon_flag };
+    let cluster = Cluster::wanted(machine, before.as_ref(), wishes)?;
     let up = Up {
         cluster,
         before,
@@ -86,22 +96,30 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         built: own.parent().unwrap_or(Path::new("/")).to_owned(),
         cache: flags.cache_dir,
         example: !flags.no_example,
+        patience: flags.patience,
         began,
     };
+    let outcome = take_steps(&up).await;
+    if let Ok(changed) = outcome {
+        let nodes: Vec<&str> = up.cluster.nodes.iter().map(|n| n.name.as_str()).collect();
+        let what = if changed { "The cluster is up" } else { "The cluster was up already, and nothing was changed" };
+        eprintln!("\n{what}: {}", nodes.join(", "));
+    }
+    // Also when something failed: with it one sees what.
+    if Path::new(paths::ADMIN_KUBECONFIG).exists() {
+        println!("export KUBECONFIG={}", paths::ADMIN_KUBECONFIG);
+    }
+    outcome.map(drop)
+}
+
+/// Whether anything was changed.
+async fn take_steps(up: &Up) -> anyhow::Result<bool> {
     let mut changed = false;
     for stage in steps::STAGES {
-        let outcomes = try_join_all(stage.iter().map(|step| one(step, &up))).await?;
+        let outcomes = try_join_all(stage.iter().map(|step| one(step, up))).await?;
         changed |= outcomes.iter().any(|o| matches!(o, Outcome::Done(_)));
     }
-    let nodes: Vec<&str> = up.cluster.nodes.iter().map(|n| n.name.as_str()).collect();
-    eprintln!();
-    eprintln!(
-        "{}: {}",
-        if changed { "The cluster is up" } else { "The cluster was up already, and nothing was changed" },
-        nodes.join(", ")
-    );
-    println!("export KUBECONFIG={}", paths::ADMIN_KUBECONFIG);
-    Ok(())
+    Ok(changed)
 }
 
 async fn one(step: &Step, up: &Up) -> anyhow::Result<Outcome> {
@@ -142,6 +160,7 @@ impl Up {
     where
         F: Future<Output = anyhow::Result<Option<T>>>,
     {
+        let within = within * self.patience;
         let deadline = Instant::now() + within;
         let mut next_look_at_daemons = Instant::now() + LOOK_AT_DAEMONS;
         loop {

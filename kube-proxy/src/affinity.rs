@@ -16,12 +16,13 @@ pub fn dump(netfilter: &mut Netfilter, table: &Ruleset) -> io::Result<Vec<Held>>
     table.sets.get(AFFINITY).map_or(Ok(vec![]), |set| elements::dump(netfilter, AFFINITY, set))
 }
 
-/// Whether clients may remember an endpoint that is gone after this transaction.
+/// Whether clients may remember an endpoint that is gone after this transaction, or a frontend that has no affinity any more: what nothing
+/// cleans later must not come back when the frontend has affinity again, or another Service the same port.
 #[must_use]
 pub fn concerns(transaction: &Transaction, old: &Ruleset) -> bool {
     let sticky = |key: &Key| old.sets.get(STICKY).is_some_and(|s| s.elements.contains_key(&key[..3]));
     transaction.changes.iter().any(|change| match change {
-        Change::DeleteElements(set, keys) => set == ENDPOINTS && keys.iter().any(sticky),
+        Change::DeleteElements(set, keys) => set == STICKY || (set == ENDPOINTS && keys.iter().any(sticky)),
         _ => false,
     })
 }

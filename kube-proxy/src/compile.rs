@@ -6,7 +6,7 @@
 //! frontends with as many endpoints and the same treatment, so there are few of them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::endpoints::{Choice, Target, choose};
 use crate::model::{Endpoint, Node, ObjectKey, Protocol, Service, ServicePort, Services};
@@ -232,10 +232,13 @@ fn add_host_ports(table: &mut Ruleset, services: &Services, node: &Node) {
         let Some(ip) = pod.ips.iter().find(|ip| ip.is_ipv4()) else { continue };
         for port in &pod.host_ports {
             let asked = port.host_ip.filter(|ip| !ip.is_unspecified());
-            let on: &[IpAddr] = asked.as_ref().map_or(&node.addresses, std::slice::from_ref);
-            for addr in on.iter().filter(|a| a.is_ipv4() && !a.is_loopback()) {
-                let frontend = Frontend { addr: *addr, protocol: port.protocol, port: port.host_port };
-                let plan = Plan { targets: &[(*ip, port.container_port)], masquerade: Masquerade::Never, inside: None, elsewhere: false };
+            let everywhere = || node.addresses.iter().copied().chain([Ipv4Addr::LOCALHOST.into()]).collect();
+            let on: Vec<IpAddr> = asked.map_or_else(everywhere, |addr| vec![addr]);
+            for addr in on.into_iter().filter(IpAddr::is_ipv4) {
+                let frontend = Frontend { addr, protocol: port.protocol, port: port.host_port };
+                // A pod could not answer 127.0.0.1: to it, that is itself.
+                let masquerade = if addr.is_loopback() { Masquerade::Always } else { Masquerade::Never };
+                let plan = Plan { targets: &[(*ip, port.container_port)], masquerade, inside: None, elsewhere: false };
                 add_frontend(table, frontend, &plan, &Service::default(), node);
             }
             table.insert(HAIRPIN, vec![Atom::Addr(*ip), Atom::Addr(*ip)], Value::Member);

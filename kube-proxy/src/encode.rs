@@ -312,6 +312,7 @@ fn condition(e: &mut Expressions<'_, '_>, condition: &Match) {
         Match::NotIn(fields, set) => e.lookup(fields, set, None, true),
         Match::From(net) => e.address(Field::Saddr, net, Compare::Equal),
         Match::NotFrom(net) => e.address(Field::Saddr, net, Compare::NotEqual),
+        Match::To(net) => e.address(Field::Daddr, net, Compare::Equal),
         Match::NotTo(net) => e.address(Field::Daddr, net, Compare::NotEqual),
         Match::Proto(protocol) => {
             e.meta(FIRST, META_PROTOCOL);

@@ -15,8 +15,12 @@ use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 
 use crate::routes::{Far, Near, Plan, ROUTE_PROTOCOL, Route, VXLAN_ID, VXLAN_LINK, VXLAN_PORT};
 
-/// What is left of 1500 bytes after the headers of VXLAN.
-const VXLAN_MTU: u32 = 1_450;
+/// What the headers of VXLAN take of each packet: of IPv4 20 bytes, of UDP 8, of VXLAN 8, and the inner Ethernet's 14 (RFC 7348).
+const VXLAN_OVERHEAD: u32 = 50;
+/// IPv4 works nowhere with less (RFC 791).
+const LEAST_MTU: u32 = 68;
+/// What Ethernet has, where the link of this node's address cannot be told.
+const USUAL_MTU: u32 = 1_500;
 
 /// An address of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,8 +149,9 @@ fn read(message: &RouteMessage) -> Option<(Route, Option<u32>)> {
 
 /// Brings up our end of the link, and tells it where the others are.
 async fn vxlan(handle: &Handle, near: &Near, far: &BTreeSet<Far>) -> anyhow::Result<u32> {
+    let mtu = uplink_mtu(handle, near.node).await?.saturating_sub(VXLAN_OVERHEAD).max(LEAST_MTU);
     let index = match link(handle, VXLAN_LINK).await? {
-        Some(index) if is_as_planned(handle, index, near).await? => index,
+        Some(index) if is_as_planned(handle, index, near, mtu).await? => index,
         stale => {
             if let Some(index) = stale {
                 handle.link().del(index).execute().await.context("removing the VXLAN link")?;
@@ -155,7 +160,7 @@ async fn vxlan(handle: &Handle, near: &Near, far: &BTreeSet<Far>) -> anyhow::Res
                 .port(VXLAN_PORT)
                 .local(near.node)
                 .learning(false)
-                .mtu(VXLAN_MTU)
+                .mtu(mtu)
                 .address(near.hardware.to_vec())
                 .build();
             handle.link().add(message).execute().await.context("adding the VXLAN link")?;
@@ -168,10 +173,21 @@ async fn vxlan(handle: &Handle, near: &Near, far: &BTreeSet<Far>) -> anyhow::Res
     Ok(index)
 }
 
-async fn is_as_planned(handle: &Handle, index: u32, near: &Near) -> anyhow::Result<bool> {
+/// The MTU of the link that has this node's address.
+async fn uplink_mtu(handle: &Handle, node: Ipv4Addr) -> anyhow::Result<u32> {
+    let Some(uplink) = addresses(handle).await?.into_iter().find(|a| a.net.addr() == node) else { return Ok(USUAL_MTU) };
+    let found =
+        handle.link().get().match_index(uplink.link).execute().try_next().await.context("reading the link of the node's address")?;
+    let mtu = found.and_then(|m| m.attributes.into_iter().find_map(|a| if let LinkAttribute::Mtu(mtu) = a { Some(mtu) } else { None }));
+    Ok(mtu.unwrap_or(USUAL_MTU))
+}
+
+async fn is_as_planned(handle: &Handle, index: u32, near: &Near, mtu: u32) -> anyhow::Result<bool> {
     let found = handle.link().get().match_index(index).execute().try_next().await.context("reading the VXLAN link")?;
     let Some(message) = found else { return Ok(false) };
-    Ok(message.attributes.iter().any(|a| matches!(a, LinkAttribute::Address(hw) if hw[..] == near.hardware)))
+    let has = |wanted: &dyn Fn(&LinkAttribute) -> bool| message.attributes.iter().any(wanted);
+    Ok(has(&|a| matches!(a, LinkAttribute::Address(hw) if hw[..] == near.hardware))
+        && has(&|a| matches!(a, LinkAttribute::Mtu(m) if *m == mtu)))
 }
 
 /// Who has which address on the link, and at which node that is.

@@ -117,6 +117,7 @@ fn condition(condition: &Match) -> String {
         Match::NotIn(of, set) => format!("{} != @{set}", fields(of)),
         Match::From(net) => format!("ip saddr {net}"),
         Match::NotFrom(net) => format!("ip saddr != {net}"),
+        Match::To(net) => format!("ip daddr {net}"),
         Match::NotTo(net) => format!("ip daddr != {net}"),
         Match::Proto(protocol) => format!("meta l4proto {protocol}"),
         Match::Ports(first, last) if first == last => format!("th dport {first}"),

@@ -147,6 +147,8 @@ pub enum Match {
     From(IpNet),
     /// The source is outside the network.
     NotFrom(IpNet),
+    /// The destination is in the network.
+    To(IpNet),
     /// The destination is outside the network.
     NotTo(IpNet),
     /// The transport protocol.

@@ -59,17 +59,21 @@ pub fn skeleton(node: &Node) -> Ruleset {
     table.sets.insert(AFFINITY.to_owned(), learnt);
 
     let mut chain = |name: &str, hook, rules| table.chains.insert(name.to_owned(), Chain { hook, rules });
-    chain(
-        "prerouting",
-        Some(Hook::Prerouting),
-        dispatch(node.cluster_cidr.map(Match::From).into_iter().collect(), node.cluster_cidr.is_some()),
-    );
+    let arriving = dispatch(node.cluster_cidr.map(Match::From).into_iter().collect(), node.cluster_cidr.is_some());
+    chain("prerouting", Some(Hook::Prerouting), [vec![not_for_loopback()], arriving].concat());
     chain("output", Some(Hook::Output), dispatch(vec![], true));
     chain("forward", Some(Hook::Forward), forward());
     chain(ADMIT, None, admit());
     chain("postrouting", Some(Hook::Postrouting), postrouting(node));
     chain(NO_ENDPOINTS, None, vec![Rule::new([Match::Proto(Protocol::Tcp)], Action::Reset), Rule::new([], Action::Unreachable)]);
     table
+}
+
+/// Host ports answer on 127.0.0.1 because the kernel is told to route such packets ([`crate::sysctl`]); those that come in from elsewhere it
+/// must not (CVE-2020-8558). What this node sends to itself has been through `output` and does not come here.
+fn not_for_loopback() -> Rule {
+    let loopback = ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8).into();
+    Rule::new([Match::To(loopback), Match::NotFrom(loopback)], Action::Verdict(Verdict::Drop))
 }
 
 /// New connections, by frontend. `inside` holds for clients in the cluster.

@@ -8,6 +8,7 @@ use crate::flags::Flags;
 pub fn set(root: &Path, flags: &Flags) {
     set_one(root, "net/ipv4/ip_forward", "1", "traffic to pods will not be passed on");
     set_one(root, "net/bridge/bridge-nf-call-iptables", "1", "Services will not work between pods of one node");
+    set_one(root, "net/ipv4/conf/all/route_localnet", "1", "host ports will not answer on 127.0.0.1");
     // A network namespace of its own may read these and not write them.
     if let Some(max) = flags.conntrack_max() {
         set_at_least(root, "net/netfilter/nf_conntrack_max", max);

@@ -247,10 +247,11 @@ fn host_ports_follow_their_pods() {
             let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}});
             pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await.expect("a status");
         }
-        become_(&["10.244.0.7:80", "10.244.0.8:80"]).await;
+        // Each by the node's address, and by 127.0.0.1.
+        become_(&["10.244.0.7:80", "10.244.0.7:80", "10.244.0.8:80", "10.244.0.8:80"]).await;
 
         pods.delete("a", &DeleteParams::default().grace_period(0)).await.expect("a deletion");
-        become_(&["10.244.0.8:80"]).await;
+        become_(&["10.244.0.8:80", "10.244.0.8:80"]).await;
         cluster.stop().await;
     });
 }

@@ -49,6 +49,8 @@ const RELIST: Duration = Duration::from_secs(1);
 const RELIST_HEARING: u32 = 10;
 /// Events that may wait.
 pub const QUEUE: usize = 1_024;
+/// A Node that is not read within this time stays as it was.
+const NODE_WITHIN: Duration = Duration::from_secs(2);
 /// How often dead containers are collected (upstream's ContainerGCPeriod).
 const GC: Duration = Duration::from_secs(60);
 
@@ -98,10 +100,10 @@ impl Agent {
                 () = shutdown.cancelled() => break,
                 event = events.recv() => match event {
                     Some(Event::Relist) => self.relist().await,
-                    Some(event) => self.handle(event, &shutdown),
+                    Some(event) => self.handle(event, &shutdown).await,
                     None => break,
                 },
-                Some(ended) = self.workers.join_next() => self.ended(ended, &shutdown),
+                Some(ended) = self.workers.join_next() => self.ended(ended, &shutdown).await,
                 _ = relist.tick() => {
                     ticks = ticks.wrapping_add(1);
                     let orphans = self.handles.keys().any(|u| !self.records.contains_key(u)) || !self.orphans.is_empty();
@@ -120,9 +122,9 @@ impl Agent {
         while self.workers.join_next().await.is_some() {}
     }
 
-    fn handle(&mut self, event: Event, shutdown: &CancellationToken) {
+    async fn handle(&mut self, event: Event, shutdown: &CancellationToken) {
         match event {
-            Event::Applied(source, pod) => self.apply(source, Arc::new(*pod), shutdown),
+            Event::Applied(source, pod) => self.apply(source, Arc::new(*pod), shutdown).await,
             Event::Gone(source, pod) => {
                 let (_, _, uid) = identity(&pod);
                 if let Some(handle) = self.handles.get(uid).filter(|h| h.source == source) {
@@ -147,7 +149,7 @@ impl Agent {
         }
     }
 
-    fn apply(&mut self, source: Source, pod: Arc<Pod>, shutdown: &CancellationToken) {
+    async fn apply(&mut self, source: Source, pod: Arc<Pod>, shutdown: &CancellationToken) {
         let (namespace, name, uid) = identity(&pod);
         let uid = uid.to_owned();
         if let Some(handle) = self.handles.get(&uid) {
@@ -157,7 +159,7 @@ impl Agent {
                 d.gone = false;
             });
         }
-        let verdict = self.admit(&pod).map(|v| (v, 0));
+        let verdict = self.judged(&pod).await.map(|v| (v, 0));
         if let Some((refused, _)) = &verdict {
             tracing::info!(namespace, name, reason = refused.reason, "pod refused");
             self.kubelet.events.pod(&pod, None, crate::events::Kind::Warning, &refused.reason, &refused.message);
@@ -167,6 +169,20 @@ impl Agent {
         let worker = Worker::new(self.kubelet.clone(), receiver, bell).run(shutdown.clone());
         self.handles.insert(uid.clone(), Handle { source, desired });
         self.workers.spawn(async move { (uid, worker.await) });
+    }
+
+    /// Why the node does not take a pod. What it was refused for may be no more: the scheduler may have seen a label, a taint or an amount of
+    /// the Node that this kubelet has not read yet, so that it is read again before a pod fails for good.
+    async fn judged(&self, pod: &Pod) -> Option<Verdict> {
+        let refused = self.admit(pod)?;
+        match tokio::time::timeout(NODE_WITHIN, crate::node::reread(&self.kubelet)).await {
+            Ok(Ok(())) => self.admit(pod),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a pod is judged by what the node was");
+                Some(refused)
+            }
+            Err(_) => Some(refused),
+        }
     }
 
     /// Whether the node takes a pod it does not run yet.
@@ -182,14 +198,15 @@ impl Agent {
             .handles
             .values()
             .map(|h| h.desired.borrow())
-            .filter(|d| d.verdict.is_none())
+            // One that its source names no more has given its place away, though its containers may still be ending.
+            .filter(|d| d.verdict.is_none() && !d.gone)
             .map(|d| d.pod.clone())
             .filter(|p| !self.kubelet.pods.get(identity(p).2).is_some_and(|k| crate::pod::is_terminal(k.status.phase.as_deref())))
             .collect();
         crate::admission::admit(pod, &others, &self.kubelet.node.load(), &self.kubelet.flags.allowed_unsafe_sysctls)
     }
 
-    fn ended(&mut self, ended: Result<(String, bool), tokio::task::JoinError>, shutdown: &CancellationToken) {
+    async fn ended(&mut self, ended: Result<(String, bool), tokio::task::JoinError>, shutdown: &CancellationToken) {
         match ended {
             Ok((uid, true)) => {
                 self.handles.remove(&uid);
@@ -208,7 +225,7 @@ impl Agent {
                 for uid in lost {
                     if let Some(handle) = self.handles.remove(&uid) {
                         let pod = handle.desired.borrow().pod.clone();
-                        self.apply(handle.source, pod, shutdown);
+                        self.apply(handle.source, pod, shutdown).await;
                     }
                 }
             }

@@ -84,7 +84,9 @@ impl Events {
             api_version: Some("v1".into()),
             kind: Some("Node".into()),
             name: node.metadata.name.clone(),
-            uid: node.metadata.uid.clone(),
+            // As upstream's kubelets have it; `kubectl describe node` looks for events by this uid as well as by the real one,
+            // and older ones by this alone.
+            uid: node.metadata.name.clone(),
             ..ObjectReference::default()
         };
         self.send(Report { about, kind, reason: reason.into(), message: message.into() });
@@ -146,7 +148,7 @@ pub async fn publish(mut reports: mpsc::Receiver<Report>, client: kube::Client, 
             api.create(&PostParams::default(), &event).await
         };
         if let Err(error) = sent {
-            tracing::warn!(namespace, name, reason = report.reason, %error, "an event could not be stored");
+            tracing::warn!(namespace, name, reason = report.reason, error = daemon::describe(&error), "an event could not be stored");
         }
     }
 }

@@ -88,7 +88,7 @@ async fn runtime_handler(kubelet: &Kubelet, spec: &PodSpec) -> Result<String, St
     let api: Api<k8s_openapi::api::node::v1::RuntimeClass> = Api::all(kubelet.client.clone());
     let class = api.get(name).await.map_err(|error| match error {
         kube::Error::Api(s) if s.code == 404 => format!("failed to get sandbox runtime: RuntimeClass {name:?} not found"),
-        other => format!("failed to get sandbox runtime: {other}"),
+        other => format!("failed to get sandbox runtime: {}", daemon::describe(&other)),
     })?;
     Ok(class.handler)
 }

@@ -55,7 +55,7 @@ fn failed(kind: &'static str, name: &str, error: kube::Error) -> Error {
     match error {
         kube::Error::Api(status) if status.code == 404 => Error::NotFound { kind, name: name.to_owned() },
         kube::Error::Api(status) => Error::Failed(status.message.clone()),
-        other => Error::Failed(format!("failed to get {kind} {name:?}: {other}")),
+        other => Error::Failed(format!("failed to get {kind} {name:?}: {}", daemon::describe(&other))),
     }
 }
 

@@ -114,9 +114,14 @@ fn termination_message(status: &cri::ContainerStatus) -> String {
 }
 
 fn last_lines(log: &str) -> String {
-    // CRI log lines: time, stream, P(artial) or F(ull), text.
-    let lines: Vec<&str> = log.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
-    let text: String = lines[lines.len().saturating_sub(MAX_LOG_LINES)..].iter().map(|l| format!("{l}\n")).collect();
+    // CRI log lines: time, stream, P(artial) or F(ull), text. What is partial goes on in the next, or ended without a line's end.
+    let parts = log.lines().filter_map(|l| {
+        let mut words = l.splitn(4, ' ').skip(2);
+        let end = if words.next()? == "P" { "" } else { "\n" };
+        Some([words.next()?, end])
+    });
+    let parts: Vec<[&str; 2]> = parts.collect();
+    let text = parts[parts.len().saturating_sub(MAX_LOG_LINES)..].as_flattened().concat();
     let most = usize::try_from(MAX_LOG).unwrap_or(usize::MAX);
     let cut = text.ceil_char_boundary(text.len().saturating_sub(most));
     text[cut..].to_owned()
@@ -153,6 +158,9 @@ mod tests {
         assert_eq!(termination_message(&status), "runtime");
         status.annotations.insert(MESSAGE_POLICY.to_owned(), "FallbackToLogsOnError".to_owned());
         assert_eq!(termination_message(&status), "first\nit broke\n");
+        std::fs::write(&log, "2026-01-01T00:00:00Z stdout F first\n2026-01-01T00:00:01Z stdout P DO\n2026-01-01T00:00:01Z stdout P NE\n")
+            .expect("written");
+        assert_eq!(termination_message(&status), "first\nDONE", "as it was written");
         std::fs::write(&file, "mine").expect("written");
         assert_eq!(termination_message(&status), "mine");
     }

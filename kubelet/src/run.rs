@@ -53,6 +53,8 @@ pub async fn run(flags: Flags, context: daemon::Context) -> anyhow::Result<()> {
     let watched = Watched::new(client.clone(), context.shutdown.clone());
     let (kubelet, reports) = assemble(flags, machine, client, runtime, Arc::new(watched.clone()), Path::new("/sys/fs/cgroup"), &context)?;
     kubelet.cgroups.prepare(allocatable(&kubelet.machine)).context("preparing the cgroups of pods")?;
+    let words = "Updated Node Allocatable limit across pods";
+    kubelet.events.node(&kubelet.node.load(), events::Kind::Normal, "NodeAllocatableEnforced", words);
 
     let shutdown = context.shutdown.clone();
     let mut tasks = JoinSet::new();

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use daemon::backoff::Backoff;
+use daemon::{describe, follow};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,34 +15,11 @@ use crate::agent::{Event, Source};
 use crate::mirrors::is_mirror;
 use crate::statuses::Statuses;
 
-/// The first wait after the watch broke.
-const FIRST: Duration = Duration::from_millis(200);
-/// The longest: when the apiserver is back, its pods are heard of soon.
-const MOST: Duration = Duration::from_secs(5);
-
-/// Our back-off in the form that the watcher wants.
-struct Retry(Backoff);
-
-impl Iterator for Retry {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(self.0.next_delay())
-    }
-}
-
-impl kube::runtime::utils::Backoff for Retry {
-    fn reset(&mut self) {
-        self.0.reset();
-    }
-}
-
 /// Follows the pods that are bound to `node`, until `shutdown`. A watch that breaks is taken up again; meanwhile nothing is said, so
 /// pods go on as they were.
 pub async fn follow(client: Client, node: String, statuses: Arc<Statuses>, events: mpsc::Sender<Event>, shutdown: CancellationToken) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let stream = watcher(Api::<Pod>::all(client), config).backoff(Retry(Backoff::new(FIRST, MOST)));
-    futures::pin_mut!(stream);
+    let mut stream = follow::events(Api::<Pod>::all(client), config);
     let mut listed: Option<BTreeSet<String>> = None;
     loop {
         let next = tokio::select! {
@@ -54,7 +29,7 @@ pub async fn follow(client: Client, node: String, statuses: Arc<Statuses>, event
         let event = match next {
             None => return,
             Some(Err(error)) => {
-                tracing::warn!(node, error = format!("{error:#}"), "the watch on this node's pods broke; trying again");
+                tracing::warn!(node, error = describe(&error), "the watch on this node's pods broke; trying again");
                 continue;
             }
             Some(Ok(watcher::Event::Init)) => {

@@ -150,7 +150,7 @@ async fn send(statuses: &Statuses, client: &Client, entry: Entry) -> bool {
         }
         Ok(Ok(None)) => true,
         failed => {
-            let error = failed.map_or_else(|e| e.to_string(), |r| r.err().map_or_else(String::new, |e| e.to_string()));
+            let error = failed.map_or_else(|e| e.to_string(), |r| r.err().map_or_else(String::new, |e| daemon::describe(&e)));
             tracing::warn!(namespace, name, error, "the pod's status could not be written; trying again");
             if let Some(now) = statuses.entries.lock().get_mut(uid) {
                 now.dirty = true;

@@ -355,7 +355,7 @@ impl Worker {
             return idle;
         }
         if let Err(error) = crate::gc::remove_pod(&self.kubelet, pod).await {
-            tracing::warn!(namespace, name, error = format!("{error:#}"), "the pod's remains could not be removed; trying again");
+            tracing::warn!(namespace, name, error = daemon::describe_any(&error), "the pod's remains could not be removed; trying again");
             return RUNTIME_RETRY;
         }
         self.deleted = true;

@@ -2,6 +2,7 @@
 
 use crate::identity::Labels;
 use crate::node::NodeFacts;
+use crate::observation::Key;
 use crate::pod::Pod;
 
 /// A change, as plugins are asked about it: "could this cure your rejection of that pod?".
@@ -36,6 +37,21 @@ pub enum ClusterEvent<'a> {
         /// Its labels.
         labels: &'a Labels,
     },
+    /// Something about storage changed.
+    Storage(StorageEvent<'a>),
+}
+
+/// What about storage changed.
+#[derive(Debug, Clone, Copy)]
+pub enum StorageEvent<'a> {
+    /// This claim.
+    Claim(&'a Key),
+    /// A volume.
+    Volume,
+    /// A class.
+    Class,
+    /// How many volumes a node can have.
+    Limits,
 }
 
 impl ClusterEvent<'_> {

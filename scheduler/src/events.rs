@@ -55,7 +55,12 @@ impl Events {
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, &reference(pod)).await {
-            tracing::warn!(%error, namespace = &*pod.namespace, name = &*pod.name, "writing the event FailedScheduling");
+            tracing::warn!(
+                error = daemon::describe(&error),
+                namespace = &*pod.namespace,
+                name = &*pod.name,
+                "writing the event FailedScheduling"
+            );
         }
     }
 
@@ -79,7 +84,7 @@ impl Events {
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), &pod.namespace);
         if let Err(error) = api.create(&PostParams::default(), &event).await {
-            tracing::warn!(%error, namespace = &*pod.namespace, name = &*pod.name, "writing the event {reason}");
+            tracing::warn!(error = daemon::describe(&error), namespace = &*pod.namespace, name = &*pod.name, "writing the event {reason}");
         }
     }
 }

@@ -8,7 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bind::bind;
 use crate::events::Events;
@@ -18,6 +18,7 @@ use crate::pod::Pod;
 use crate::preempt::Plan;
 use crate::scheduler::{Effect, Reason};
 use crate::status;
+use crate::volumes::{SELECTED_NODE, VolumePlan};
 
 /// How many victims of one pod are evicted at a time.
 const EVICTIONS: usize = 16;
@@ -41,6 +42,7 @@ impl Executor {
         let otherwise = match &effect {
             Effect::Bind { pod, .. } => pod.uid.clone().map(|uid| Observation::Bound(uid, Binding::Failed(broken()))),
             Effect::Evict { pod, .. } => pod.uid.clone().map(|uid| Observation::Evicted { uid, failed: true }),
+            Effect::AskForVolumes { pod, .. } => pod.uid.clone().map(|uid| Observation::VolumesAsked(uid, Err(broken()))),
             Effect::Scheduled { .. } | Effect::Explain { .. } | Effect::Withdraw(_) => None,
         };
         AssertUnwindSafe(self.execute(effect)).catch_unwind().await.unwrap_or(otherwise)
@@ -54,6 +56,19 @@ impl Executor {
                     tracing::warn!(error, namespace = &*pod.namespace, name = &*pod.name, node = node.as_str(), "binding failed");
                 }
                 Some(Observation::Bound(pod.uid.clone()?, outcome))
+            }
+            Effect::AskForVolumes { pod, node, plan } => {
+                let asked = self.ask_for_volumes(&plan, &node).await;
+                if let Err(error) = &asked {
+                    tracing::warn!(
+                        error,
+                        namespace = &*pod.namespace,
+                        name = &*pod.name,
+                        node = node.as_str(),
+                        "asking for volumes failed"
+                    );
+                }
+                Some(Observation::VolumesAsked(pod.uid.clone()?, asked))
             }
             Effect::Scheduled { pod, node } => {
                 tracing::info!(namespace = &*pod.namespace, name = &*pod.name, node = node.as_str(), "bound the pod");
@@ -80,6 +95,38 @@ impl Executor {
                 Some(Observation::Evicted { uid: pod.uid.clone()?, failed: done.contains(&false) })
             }
         }
+    }
+
+    /// Points volumes at the pod's claims, and tells provisioners the node, all on what was decided by: nothing another wrote
+    /// meanwhile is overwritten.
+    async fn ask_for_volumes(&self, plan: &VolumePlan, node: &NodeName) -> Result<(), String> {
+        let volumes: Api<core::PersistentVolume> = Api::all(self.client.clone());
+        let merge = PatchParams::default();
+        for (volume, claim) in &plan.take {
+            let (namespace, name) = &claim.key;
+            let mut patch = json!({
+                "metadata": {"resourceVersion": volume.resource_version},
+                "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": name,
+                                      "uid": claim.uid.as_ref().map(Uid::as_str)}},
+            });
+            // Where a person pointed it at the claim, that stays to be seen.
+            if volume.claim.is_none() {
+                patch["metadata"]["annotations"] = json!({"pv.kubernetes.io/bound-by-controller": "yes"});
+            }
+            let done = volumes.patch(&volume.name, &merge, &Patch::Merge(&patch)).await;
+            done.map_err(|e| format!("volume {}: {}", volume.name, daemon::describe(&e)))?;
+        }
+        for claim in &plan.provision {
+            let (namespace, name) = &claim.key;
+            let claims: Api<core::PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
+            let annotations = json!({SELECTED_NODE: node.as_str()});
+            let patch = json!({"metadata": {"resourceVersion": claim.resource_version, "annotations": annotations}});
+            claims
+                .patch(name, &merge, &Patch::Merge(&patch))
+                .await
+                .map_err(|e| format!("claim {namespace}/{name}: {}", daemon::describe(&e)))?;
+        }
+        Ok(())
     }
 
     /// Of each victim, whether it goes.
@@ -131,6 +178,6 @@ fn gone(error: &kube::Error) -> bool {
 }
 
 fn told(error: &kube::Error, pod: &Pod, what: &str) -> bool {
-    tracing::warn!(%error, namespace = &*pod.namespace, name = &*pod.name, "{what}");
+    tracing::warn!(error = daemon::describe(error), namespace = &*pod.namespace, name = &*pod.name, "{what}");
     false
 }

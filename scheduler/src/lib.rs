@@ -39,6 +39,7 @@ pub mod serving;
 pub mod snapshot;
 pub mod status;
 pub mod taints;
+pub mod volumes;
 pub mod watch;
 #[cfg(test)]
 mod world;
@@ -130,7 +131,7 @@ async fn work(client: Client, context: &Context, metrics: Metrics, stop: Cancell
             writes.spawn(async move { executor.execute_or_say(effect).await });
         }
         let now = clock.now();
-        scheduler.advance(now);
+        todo.extend(scheduler.advance(now));
         metrics.stand(scheduler.lengths(), scheduler.sizes(), writes.len());
         // Before everything is known, every decision might be wrong.
         let ready = unknown == 0 && todo.is_empty() && writes.len() < WRITES && scheduler.is_ready(now);

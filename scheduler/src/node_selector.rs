@@ -76,7 +76,11 @@ impl NodeAffinity {
 }
 
 impl Term {
-    fn parse(term: &core::NodeSelectorTerm) -> Result<Self, String> {
+    /// From a term of a node selector.
+    ///
+    /// # Errors
+    /// A requirement that cannot be understood.
+    pub fn parse(term: &core::NodeSelectorTerm) -> Result<Self, String> {
         let parse = |list: Option<&Vec<core::NodeSelectorRequirement>>| {
             let parts = list.into_iter().flatten();
             Selector::from_parts(None, parts.map(|r| (r.key.as_str(), r.operator.as_str(), r.values.as_deref().unwrap_or_default())))

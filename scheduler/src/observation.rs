@@ -1,6 +1,6 @@
 //! What the scheduler is told: the one list of everything that can wake it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use api::labels::Selector;
@@ -9,6 +9,7 @@ use crate::identity::{Labels, NodeName, Uid};
 use crate::node::NodeFacts;
 use crate::pod::Pod;
 use crate::preempt::Budget;
+use crate::volumes::{Claim, Class, Volume};
 
 /// A change in a watched collection.
 #[derive(Debug)]
@@ -39,6 +40,16 @@ pub enum Observation {
     Service(Change<Key, Selector>),
     /// Controllers of one resource (by plural) and their selectors.
     Controller(&'static str, Change<Uid, Selector>),
+    /// PersistentVolumes.
+    Volume(Change<String, Arc<Volume>>),
+    /// PersistentVolumeClaims.
+    Claim(Change<Key, Arc<Claim>>),
+    /// StorageClasses.
+    Class(Change<String, Arc<Class>>),
+    /// CSINodes: how many volumes of each driver a node can have.
+    Limits(Change<NodeName, BTreeMap<String, i64>>),
+    /// The volumes of this pod have been asked for; an error says why they could not be.
+    VolumesAsked(Uid, Result<(), String>),
     /// What came of a binding.
     Bound(Uid, Binding),
     /// The evictions for this pod have been asked for; `failed` when not all could be.

@@ -11,6 +11,7 @@ use crate::node_selector::NodeAffinity;
 use crate::pod_terms::{PodAffinity, SpreadConstraint};
 use crate::resources::{self, Resources};
 use crate::taints::Toleration;
+use crate::volumes::{PodClaim, claims_of};
 
 /// A pod, parsed. Immutable; a change is a new value.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +60,8 @@ pub struct Pod {
     pub affinity: Option<Box<PodAffinity>>,
     /// How it is to be spread.
     pub spread: Vec<SpreadConstraint>,
+    /// The claims for storage that it uses.
+    pub claims: Vec<PodClaim>,
     /// Images of its containers, with tag.
     pub images: Vec<String>,
     /// Uid of its controller.
@@ -133,6 +136,7 @@ impl Pod {
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             ports: ports(spec),
             tolerations: spec.tolerations.iter().flatten().filter_map(Toleration::parse).collect(),
+            claims: claims_of(meta.name.as_deref().unwrap_or_default(), spec),
             images: images(spec),
             controller: meta.owner_references.iter().flatten().find(|o| o.controller == Some(true)).map(|o| Uid::from(o.uid.as_str())),
             gates: spec.scheduling_gates.iter().flatten().map(|g| g.name.clone()).collect(),
@@ -165,6 +169,12 @@ impl Pod {
     #[must_use]
     pub fn on(&self, node: NodeName) -> Self {
         Self { node: Some(node), ..self.clone() }
+    }
+
+    /// Whether it uses this claim.
+    #[must_use]
+    pub fn uses_claim(&self, (namespace, name): &(String, String)) -> bool {
+        *self.namespace == **namespace && self.claims.iter().any(|c| *c.name == **name)
     }
 
     /// Whether this is the same pod: same uid.

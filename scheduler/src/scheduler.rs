@@ -3,13 +3,13 @@
 //! [`Scheduler::observe`] and [`Scheduler::step`] are synchronous and know neither clock nor network, so whole histories can
 //! be played in tests. Doing is `execute.rs`' part; what came of it returns as an observation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::{Cache, Seen};
-use crate::cluster_event::ClusterEvent;
+use crate::cluster_event::{ClusterEvent, StorageEvent};
 use crate::cycle::{Chance, Decision, schedule};
 use crate::diagnosis::Diagnosis;
 use crate::identity::{NodeName, Uid};
@@ -19,6 +19,7 @@ use crate::plugins::Plugin;
 use crate::pod::Pod;
 use crate::preempt::{self, Budget, Outcome, Plan};
 use crate::queue::{Lengths, Queue, Waiting};
+use crate::volumes::VolumePlan;
 
 /// Something to be done in the cluster.
 #[derive(Debug, Clone)]
@@ -29,6 +30,15 @@ pub enum Effect {
         pod: Arc<Pod>,
         /// The node.
         node: NodeName,
+    },
+    /// Ask for the volumes of a pod that has got a node; answered by [`Observation::VolumesAsked`].
+    AskForVolumes {
+        /// The pod.
+        pod: Arc<Pod>,
+        /// Its node.
+        node: NodeName,
+        /// What to ask for.
+        plan: VolumePlan,
     },
     /// Say that the pod was placed.
     Scheduled {
@@ -93,6 +103,22 @@ pub enum Attempt {
     Error,
 }
 
+/// How long the claims of a placed pod may take to be bound; upstream's `bindTimeoutSeconds`.
+const VOLUMES_WITHIN: SignedDuration = SignedDuration::from_secs(600);
+
+/// A pod that has a node, and waits there for its claims to be bound.
+#[derive(Debug)]
+struct AwaitsVolumes {
+    pod: Arc<Pod>,
+    node: NodeName,
+    claims: Vec<Key>,
+    until: Timestamp,
+    /// Whether everything has been asked for.
+    asked: bool,
+    /// Claims that have been seen with the node on them.
+    selected: HashSet<Key>,
+}
+
 const GATED: &str = "Scheduling is blocked due to non-empty scheduling gates";
 
 /// The scheduler.
@@ -104,6 +130,8 @@ pub struct Scheduler {
     budgets: HashMap<Key, Budget>,
     /// Pods whose binding is under way.
     binding: HashMap<Uid, Waiting>,
+    /// Those of them that wait for their volumes.
+    volumes: HashMap<Uid, AwaitsVolumes>,
     /// Where the next search for nodes starts.
     start: usize,
 }
@@ -119,6 +147,7 @@ impl Scheduler {
             queue: Queue::new(plugins),
             budgets: HashMap::new(),
             binding: HashMap::new(),
+            volumes: HashMap::new(),
             start: 0,
         }
     }
@@ -150,6 +179,30 @@ impl Scheduler {
             Observation::Budget(change) => take_in(&mut self.budgets, change),
             Observation::Service(change) => self.cache.snapshot_mut().groups_mut().service(change),
             Observation::Controller(plural, change) => self.cache.snapshot_mut().groups_mut().controller(plural, change),
+            Observation::Volume(change) => {
+                self.cache.snapshot_mut().volumes_mut().on_volume(change);
+                self.queue.on(&ClusterEvent::Storage(StorageEvent::Volume), now);
+            }
+            Observation::Claim(change) => {
+                let key = match &change {
+                    Change::Put(key, _) | Change::Gone(key) => Some(key.clone()),
+                    Change::Listed(_) => None,
+                };
+                self.cache.snapshot_mut().volumes_mut().on_claim(change);
+                if let Some(key) = &key {
+                    self.queue.on(&ClusterEvent::Storage(StorageEvent::Claim(key)), now);
+                }
+                return self.volumes_seen(key.as_ref(), now);
+            }
+            Observation::Class(change) => {
+                self.cache.snapshot_mut().volumes_mut().on_class(change);
+                self.queue.on(&ClusterEvent::Storage(StorageEvent::Class), now);
+            }
+            Observation::Limits(change) => {
+                self.cache.snapshot_mut().volumes_mut().on_limits(change);
+                self.queue.on(&ClusterEvent::Storage(StorageEvent::Limits), now);
+            }
+            Observation::VolumesAsked(uid, asked) => return self.volumes_asked(&uid, asked, now),
             Observation::Bound(uid, outcome) => return self.bound(&uid, outcome, now),
             Observation::Evicted { uid, failed } => self.queue.release(&uid, failed, now),
         }
@@ -174,30 +227,38 @@ impl Scheduler {
         match schedule(self.plugins, &pod, self.cache.snapshot(), Chance { start: self.start, tie: random }) {
             Decision::Place { node, evaluated } => {
                 self.start = (self.start + evaluated) % self.cache.snapshot().len().max(1);
+                let plan = self.cache.snapshot().node(node.as_str()).map(|n| self.cache.snapshot().volumes().choose(&pod, &n.facts));
+                // The node was found fit by the same question.
+                let plan = plan.and_then(Result::ok).unwrap_or_default();
                 self.cache.nominate(&pod, None);
                 self.cache.assume(&pod, &node);
                 if let Some(uid) = pod.uid.clone() {
                     self.binding.insert(uid, waiting);
                 }
-                Some((Attempt::Scheduled, vec![Effect::Bind { pod, node }]))
+                Some((Attempt::Scheduled, vec![self.place(pod, node, plan, now)]))
             }
             Decision::Refuse(diagnosis) => Some((Attempt::Unschedulable, self.refuse(waiting, diagnosis, random, now))),
         }
     }
 
     /// Moves on what only waited for time to pass.
-    pub fn advance(&mut self, now: Timestamp) {
+    pub fn advance(&mut self, now: Timestamp) -> Vec<Effect> {
+        let late: Vec<Uid> = self.volumes.iter().filter(|(_, w)| w.until <= now).map(|(uid, _)| uid.clone()).collect();
+        let why = "running PreBind plugin \"VolumeBinding\": binding volumes: timed out waiting for the condition";
+        let effects = late.iter().flat_map(|uid| self.no_volumes(uid, why.to_owned(), now)).collect();
         self.queue.advance(now);
         for pod in self.cache.expire(now) {
             tracing::warn!(namespace = &*pod.namespace, name = &*pod.name, "the watch never confirmed a binding; its room is free again");
             self.queue.on(&ClusterEvent::AssignedPodGone(&pod), now);
         }
+        effects
     }
 
     /// When [`Scheduler::advance`] will next have something to do.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.queue.next_wake().into_iter().chain(self.cache.next_expiry()).min()
+        let volumes = self.volumes.values().map(|w| w.until).min();
+        self.queue.next_wake().into_iter().chain(self.cache.next_expiry()).chain(volumes).min()
     }
 
     /// How many pods wait where.
@@ -254,7 +315,74 @@ impl Scheduler {
         effects
     }
 
+    /// What is done first for a pod that has got a node.
+    fn place(&mut self, pod: Arc<Pod>, node: NodeName, plan: VolumePlan, now: Timestamp) -> Effect {
+        let Some(uid) = pod.uid.clone().filter(|_| !plan.is_empty()) else { return Effect::Bind { pod, node } };
+        self.cache.snapshot_mut().volumes_mut().give(&plan, &uid);
+        let claims = plan.take.iter().map(|(_, claim)| claim).chain(&plan.provision).map(|c| c.key.clone()).collect();
+        let until = now.saturating_add(VOLUMES_WITHIN).unwrap_or(Timestamp::MAX);
+        self.volumes
+            .insert(uid, AwaitsVolumes { pod: pod.clone(), node: node.clone(), claims, until, asked: false, selected: HashSet::new() });
+        Effect::AskForVolumes { pod, node, plan }
+    }
+
+    fn volumes_asked(&mut self, uid: &Uid, asked: Result<(), String>, now: Timestamp) -> Vec<Effect> {
+        let Some(waits) = self.volumes.get_mut(uid) else { return Vec::new() };
+        waits.asked = true;
+        match asked {
+            Ok(()) => self.look_at_volumes(uid, now),
+            Err(why) => self.no_volumes(uid, format!("running PreBind plugin \"VolumeBinding\": {why}"), now),
+        }
+    }
+
+    /// A claim changed, or with `None` any may have.
+    fn volumes_seen(&mut self, key: Option<&Key>, now: Timestamp) -> Vec<Effect> {
+        let concerned = |w: &AwaitsVolumes| w.asked && key.is_none_or(|key| w.claims.contains(key));
+        let uids: Vec<Uid> = self.volumes.iter().filter(|(_, w)| concerned(w)).map(|(uid, _)| uid.clone()).collect();
+        uids.iter().flat_map(|uid| self.look_at_volumes(uid, now)).collect()
+    }
+
+    /// Binds a pod whose claims are all bound; gives up when one will not be, on this node.
+    fn look_at_volumes(&mut self, uid: &Uid, now: Timestamp) -> Vec<Effect> {
+        let Some(waits) = self.volumes.get_mut(uid) else { return Vec::new() };
+        let volumes = self.cache.snapshot().volumes();
+        let mut all = true;
+        for key in &waits.claims {
+            let claim = volumes.claim_of(key);
+            all &= claim.is_some_and(|c| c.bound);
+            let here = claim.is_some_and(|c| c.selected_node.as_ref() == Some(&waits.node));
+            if here {
+                waits.selected.insert(key.clone());
+            }
+            // A provisioner that cannot make the volume there takes the node off the claim again.
+            let taken_off = !here && waits.selected.contains(key);
+            let lost = claim.is_none_or(|c| !c.bound && (taken_off || c.selected_node.as_ref().is_some_and(|n| *n != waits.node)));
+            if lost {
+                let why = format!("running PreBind plugin \"VolumeBinding\": binding volumes: provisioning failed for PVC {:?}", key.1);
+                return self.no_volumes(uid, why, now);
+            }
+        }
+        if !all {
+            return Vec::new();
+        }
+        let Some(AwaitsVolumes { pod, node, .. }) = self.volumes.remove(uid) else { return Vec::new() };
+        vec![Effect::Bind { pod, node }]
+    }
+
+    /// The pod's volumes are not to be had on its node: it is tried again.
+    fn no_volumes(&mut self, uid: &Uid, why: String, now: Timestamp) -> Vec<Effect> {
+        self.volumes.remove(uid);
+        self.cache.snapshot_mut().volumes_mut().take_back(uid);
+        let Some(waiting) = self.binding.remove(uid) else { return Vec::new() };
+        let Some(pod) = self.cache.forget(uid) else { return Vec::new() };
+        let effects = vec![explain(&waiting.pod, Reason::SchedulerError, why, None)];
+        self.queue.fail(waiting, now);
+        self.queue.on(&ClusterEvent::AssignedPodGone(&pod), now);
+        effects
+    }
+
     fn bound(&mut self, uid: &Uid, outcome: Binding, now: Timestamp) -> Vec<Effect> {
+        self.cache.snapshot_mut().volumes_mut().take_back(uid);
         // A pod that was deleted meanwhile is not waited for.
         let Some(waiting) = self.binding.remove(uid) else { return Vec::new() };
         if outcome == Binding::Done {
@@ -306,6 +434,9 @@ impl Scheduler {
 
     fn pod_gone(&mut self, uid: &Uid, now: Timestamp) {
         self.binding.remove(uid);
+        if self.volumes.remove(uid).is_some() {
+            self.cache.snapshot_mut().volumes_mut().take_back(uid);
+        }
         let waiting = self.queue.remove(uid);
         let nominated = waiting.filter(|w| w.pod.nominated.is_some()).map(|w| w.pod);
         if let Some(pod) = self.cache.remove_pod(uid).or(nominated) {

@@ -12,6 +12,7 @@ use crate::identity::{Labels, NodeName, Uid};
 use crate::node::{Node, NodeFacts};
 use crate::observation::{Change, Key};
 use crate::pod::Pod;
+use crate::volumes::Volumes;
 
 /// All that filters and scores may look at.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,7 @@ pub struct Snapshot {
     images: Arc<HashMap<String, usize>>,
     namespaces: Arc<HashMap<String, Labels>>,
     groups: Arc<Groups>,
+    volumes: Arc<Volumes>,
     nominated: Arc<HashMap<NodeName, Vec<Arc<Pod>>>>,
 }
 
@@ -218,6 +220,17 @@ impl Snapshot {
     /// Forgets all namespaces but these.
     pub fn retain_namespaces(&mut self, names: &HashSet<String>) {
         Arc::make_mut(&mut self.namespaces).retain(|name, _| names.contains(name));
+    }
+
+    /// Everything about storage.
+    #[must_use]
+    pub fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
+    /// Everything about storage, to change it.
+    pub fn volumes_mut(&mut self) -> &mut Volumes {
+        Arc::make_mut(&mut self.volumes)
     }
 
     /// The groups, to change them.

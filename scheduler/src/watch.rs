@@ -8,12 +8,12 @@ use std::sync::Arc;
 use api::labels::Selector;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ReplicationController, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{NotUsed, Object};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,7 @@ use crate::node::NodeFacts;
 use crate::observation::{Change, Key, Observation};
 use crate::pod_terms::selector;
 use crate::preempt::Budget;
+use crate::volumes::{Claim, Class, Volume, limits};
 
 /// What a watch says.
 #[derive(Debug)]
@@ -71,6 +72,38 @@ pub fn start(client: &Client, tell: &mpsc::Sender<Told>, tasks: &mut JoinSet<()>
         |ns: Namespace| Ok(ns.metadata.labels.unwrap_or_default()),
         |ns: &Namespace| ns.metadata.name.clone(),
         Observation::Namespace
+    );
+    follow!(
+        Api::<PersistentVolume>::all(client.clone()),
+        all,
+        "persistentvolumes",
+        |v: PersistentVolume| Volume::parse(&v).map(Arc::new),
+        |v: &PersistentVolume| v.metadata.name.clone(),
+        Observation::Volume
+    );
+    follow!(
+        Api::<PersistentVolumeClaim>::all(client.clone()),
+        all,
+        "persistentvolumeclaims",
+        |c: PersistentVolumeClaim| Claim::parse(&c).map(Arc::new),
+        key_of,
+        Observation::Claim
+    );
+    follow!(
+        Api::<StorageClass>::all(client.clone()),
+        all,
+        "storageclasses",
+        |c: StorageClass| Ok(Arc::new(Class::parse(&c))),
+        |c: &StorageClass| c.metadata.name.clone(),
+        Observation::Class
+    );
+    follow!(
+        Api::<CSINode>::all(client.clone()),
+        all,
+        "csinodes",
+        |n: CSINode| Ok(limits(&n)),
+        |n: &CSINode| Some(NodeName::from(n.metadata.name.as_deref()?)),
+        Observation::Limits
     );
     follow!(Api::<PodDisruptionBudget>::all(client.clone()), all, "poddisruptionbudgets", budget, key_of, Observation::Budget);
     follow!(groups::<Service, Plain>(client), all, "services", |s: Group<Plain>| plain(&s.spec), key_of, Observation::Service);
@@ -160,9 +193,8 @@ async fn follow<K, Id, V>(
     V: Send,
 {
     let mut listed = HashSet::new();
-    let mut synced = false;
-    let begin = || watcher(api.clone(), config.clone()).default_backoff().boxed();
-    let mut events = begin();
+    let (mut synced, mut failing) = (false, false);
+    let mut events = daemon::follow::events(api, config);
     while let Some(event) = events.next().await {
         let change = match event {
             Ok(Event::Init) => {
@@ -187,7 +219,7 @@ async fn follow<K, Id, V>(
             },
             Ok(Event::InitDone) => Change::Listed(std::mem::take(&mut listed)),
             // The apiserver does not know this resource: then there are none.
-            Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
+            Err(error) if daemon::follow::is_unknown_kind(&error) => {
                 if synced {
                     continue;
                 }
@@ -195,14 +227,17 @@ async fn follow<K, Id, V>(
                 Change::Listed(HashSet::new())
             }
             Err(error) => {
-                tracing::warn!(%error, "watching {what}");
-                // The watcher lists again by itself only when this comes as an event of a watch that had begun.
-                if matches!(&error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410) {
-                    events = begin();
+                // Told of once, not at every try.
+                if failing {
+                    tracing::debug!(error = daemon::describe(&error), "watching {what} still fails");
+                } else {
+                    tracing::warn!(error = daemon::describe(&error), "watching {what}");
                 }
+                failing = true;
                 continue;
             }
         };
+        failing = false;
         let first = !synced && matches!(change, Change::Listed(_));
         if tell.send(Told::Observed(wrap(change))).await.is_err() || (first && tell.send(Told::Synced).await.is_err()) {
             return;

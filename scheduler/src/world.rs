@@ -14,7 +14,9 @@ use serde_json::{Map, Value, json};
 
 use crate::cache::Cache;
 use crate::node::NodeFacts;
+use crate::observation::Change;
 use crate::pod::Pod;
+use crate::volumes::{Claim, Class, Volume};
 
 /// The second `n` of the tests' time.
 pub fn at(n: i64) -> Timestamp {
@@ -117,6 +119,20 @@ pub fn world(text: &str) -> Cache {
                 let labels = words[2..].iter().filter_map(|w| w.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned()));
                 cache.snapshot_mut().put_namespace(words[1], Some(labels.collect()));
             }
+            Some("volume") => cache.snapshot_mut().volumes_mut().on_volume(Change::Put(String::new(), volume(line))),
+            Some("claim") => {
+                let claim = claim(line);
+                cache.snapshot_mut().volumes_mut().on_claim(Change::Put(claim.key.clone(), claim));
+            }
+            Some("class") => {
+                let (name, class) = class(line);
+                cache.snapshot_mut().volumes_mut().on_class(Change::Put(name, class));
+            }
+            Some("limits") => {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let limits = words[2..].iter().filter_map(|w| w.split_once('=')).map(|(d, n)| (d.to_owned(), n.parse().expect("a number")));
+                cache.snapshot_mut().volumes_mut().on_limits(Change::Put(words[1].into(), limits.collect()));
+            }
             Some("pod") => {
                 let pod = pod(line);
                 if pod.node.is_some() {
@@ -129,4 +145,64 @@ pub fn world(text: &str) -> Cache {
         }
     }
     cache
+}
+
+/// The volume that `line` (`volume v on=a size=1Gi class=c claim=x csi=driver label:k=v`) describes; free when it has no claim.
+pub fn volume(line: &str) -> Arc<Volume> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut meta = json!({"name": words[1], "resourceVersion": "1"});
+    let mut spec = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]});
+    let mut phase = "Available";
+    for (key, value) in words[2..].iter().filter_map(|w| w.split_once('=')) {
+        match key {
+            "on" => {
+                let here = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": [value]});
+                spec["nodeAffinity"] = json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}});
+            }
+            "size" => spec["capacity"]["storage"] = json!(value),
+            "class" => spec["storageClassName"] = json!(value),
+            "claim" => {
+                phase = "Bound";
+                spec["claimRef"] = json!({"namespace": "default", "name": value, "uid": value});
+            }
+            "csi" => spec["csi"] = json!({"driver": value, "volumeHandle": words[1]}),
+            "label:zone" => meta["labels"]["topology.kubernetes.io/zone"] = json!(value),
+            _ => panic!("what is {key:?}?"),
+        }
+    }
+    let volume = json!({"metadata": meta, "spec": spec, "status": {"phase": phase}});
+    Arc::new(Volume::parse(&serde_json::from_value(volume).expect("a volume")).expect("node affinity"))
+}
+
+/// The claim that `line` (`claim c class=x size=1Gi volume=v bound`) describes; its uid is its name.
+pub fn claim(line: &str) -> Arc<Claim> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut meta = json!({"name": words[1], "uid": words[1], "namespace": "default", "resourceVersion": "1"});
+    let mut spec = json!({"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]});
+    let mut phase = "Pending";
+    for word in &words[2..] {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match key {
+            "class" => spec["storageClassName"] = json!(value),
+            "size" => spec["resources"]["requests"]["storage"] = json!(value),
+            "volume" => spec["volumeName"] = json!(value),
+            "mode" => spec["accessModes"] = json!([value]),
+            "selected" => meta["annotations"][crate::volumes::SELECTED_NODE] = json!(value),
+            "bound" => meta["annotations"]["pv.kubernetes.io/bind-completed"] = json!("yes"),
+            "lost" => phase = "Lost",
+            "deleting" => meta["deletionTimestamp"] = json!("1970-01-01T00:00:00Z"),
+            _ => panic!("what is {word:?}?"),
+        }
+    }
+    let claim = json!({"metadata": meta, "spec": spec, "status": {"phase": phase}});
+    Arc::new(Claim::parse(&serde_json::from_value(claim).expect("a claim")).expect("a selector"))
+}
+
+/// The class that `line` (`class c waits provisioner=p`) describes.
+pub fn class(line: &str) -> (String, Arc<Class>) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let provisioner = words.iter().find_map(|w| w.strip_prefix("provisioner=")).unwrap_or("kubernetes.io/no-provisioner");
+    let mode = if words.contains(&"waits") { "WaitForFirstConsumer" } else { "Immediate" };
+    let class = json!({"metadata": {"name": words[1]}, "provisioner": provisioner, "volumeBindingMode": mode});
+    (words[1].to_owned(), Arc::new(Class::parse(&serde_json::from_value(class).expect("a class"))))
 }

@@ -24,6 +24,8 @@ pub struct ApiServer {
     pub url: String,
     dir: TempDir,
     port: u16,
+    /// The last number of the address that it says it has.
+    number: u8,
     extra: Vec<String>,
     shutdown: CancellationToken,
     task: Option<JoinHandle<anyhow::Result<()>>>,
@@ -46,13 +48,26 @@ impl ApiServer {
         daemon::tls::install_crypto();
         let dir = tempfile::tempdir()?;
         let pki = Pki::create(&dir.path().join("pki"))?;
-        let etcd = EtcdProcess::start().await?;
+        pki.certificate("kubelet-client", "kube-apiserver-kubelet-client", Some("kubeadm:cluster-admins"), &[])?;
+        Self::on(EtcdProcess::start().await?, pki, dir, 10, extra).await
+    }
+
+    /// A further apiserver on the same etcd, with the same authority. It must not outlive this one.
+    ///
+    /// # Errors
+    /// A server that does not come up.
+    pub async fn beside(&self, extra: &[&str]) -> anyhow::Result<Self> {
+        let pki = Pki::open(&self.dir.path().join("pki"))?;
+        Self::on(self.etcd.shared()?, pki, tempfile::tempdir()?, self.number + 1, extra).await
+    }
+
+    async fn on(etcd: EtcdProcess, pki: Pki, dir: TempDir, number: u8, extra: &[&str]) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let url = format!("https://127.0.0.1:{port}");
-        let kubeconfig = pki.kubeconfig("admin", "kubernetes-admin", Some("system:masters"), &url)?;
+        let kubeconfig = pki.kubeconfig(&format!("admin-{number}"), "kubernetes-admin", Some("system:masters"), &url)?;
         let extra = extra.iter().map(|f| (*f).to_owned()).collect();
-        let mut server = Self { etcd, pki, kubeconfig, url, dir, port, extra, shutdown: CancellationToken::new(), task: None };
+        let mut server = Self { etcd, pki, kubeconfig, url, dir, port, number, extra, shutdown: CancellationToken::new(), task: None };
         server.serve(listener)?;
         server.ready().await?;
         Ok(server)
@@ -68,7 +83,18 @@ impl ApiServer {
             format!("--tls-private-key-file={}", file("apiserver.key")),
             format!("--service-account-signing-key-file={}", file("sa.key")),
             format!("--service-account-key-file={}", file("sa.pub")),
-            "--advertise-address=192.0.2.10".to_owned(),
+            format!("--proxy-client-cert-file={}", file("front-proxy-client.crt")),
+            format!("--proxy-client-key-file={}", file("front-proxy-client.key")),
+            format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
+            "--requestheader-allowed-names=front-proxy-client".to_owned(),
+            "--requestheader-username-headers=X-Remote-User".to_owned(),
+            "--requestheader-uid-headers=X-Remote-Uid".to_owned(),
+            "--requestheader-group-headers=X-Remote-Group".to_owned(),
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+            format!("--kubelet-client-certificate={}", file("kubelet-client.crt")),
+            format!("--kubelet-client-key={}", file("kubelet-client.key")),
+            format!("--kubelet-certificate-authority={}", file("ca.crt")),
+            format!("--advertise-address=192.0.2.{}", self.number),
         ];
         let flags = apiserver::Flags::try_parse_from(arguments.iter().chain(&self.extra))?;
         self.shutdown = CancellationToken::new();
@@ -133,6 +159,14 @@ impl ApiServer {
     /// A kubeconfig that cannot be read.
     pub async fn wire(&self) -> anyhow::Result<crate::Wire> {
         Ok(crate::Wire::new(self.client().await?))
+    }
+
+    /// What a member of `system:masters` gets who uses another program.
+    ///
+    /// # Errors
+    /// A kubeconfig that cannot be read.
+    pub async fn wire_with_agent(&self, user_agent: &str) -> anyhow::Result<crate::Wire> {
+        Ok(crate::Wire::new(daemon::client::connect(&self.kubeconfig, user_agent).await?))
     }
 
     /// What another user gets over the wire.

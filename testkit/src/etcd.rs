@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 /// An etcd process that ends with its handle.
 #[derive(Debug)]
 pub struct EtcdProcess {
-    child: Option<Child>,
+    child: Mutex<Option<Child>>,
     dir: TempDir,
     client: u16,
     peer: u16,
@@ -31,7 +32,7 @@ impl EtcdProcess {
     /// # Errors
     /// There is no etcd to start.
     pub async fn start() -> anyhow::Result<Self> {
-        let mut etcd = Self { child: None, dir: tempfile::tempdir()?, client: free_port()?, peer: free_port()? };
+        let etcd = Self { child: Mutex::default(), dir: tempfile::tempdir()?, client: free_port()?, peer: free_port()? };
         etcd.resume().await?;
         Ok(etcd)
     }
@@ -48,9 +49,21 @@ impl EtcdProcess {
         self.dir.path().join("data")
     }
 
+    /// The same etcd for another apiserver. It goes on when this handle goes.
+    ///
+    /// # Errors
+    /// A folder that cannot be made.
+    pub fn shared(&self) -> anyhow::Result<Self> {
+        Ok(Self { child: Mutex::default(), dir: tempfile::tempdir()?, client: self.client, peer: self.peer })
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Kills it as `kill -9` does. Its data stays.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
+    pub fn kill(&self) {
+        if let Some(mut child) = self.child().take() {
             // It may be gone already; it has to be reaped in any case.
             let _ = child.kill();
             let _ = child.wait();
@@ -74,7 +87,7 @@ impl EtcdProcess {
     }
 
     fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
-        let pid = self.child.as_ref().context("etcd is not running")?.id();
+        let pid = self.child().as_ref().context("etcd is not running")?.id();
         Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.try_into()?), signal)?)
     }
 
@@ -111,7 +124,7 @@ impl EtcdProcess {
     ///
     /// # Errors
     /// It does not come up.
-    pub async fn resume(&mut self) -> anyhow::Result<()> {
+    pub async fn resume(&self) -> anyhow::Result<()> {
         let (client, peer) = (self.url(), format!("http://127.0.0.1:{}", self.peer));
         let log = std::fs::File::create(self.dir.path().join("etcd.log"))?;
         let child = Command::new("etcd")
@@ -124,7 +137,7 @@ impl EtcdProcess {
             .stderr(log)
             .spawn()
             .context("starting etcd (Debian package etcd-server)")?;
-        self.child = Some(child);
+        *self.child() = Some(child);
         let port = self.client;
         crate::eventually("etcd to listen", Duration::from_secs(20), || async move {
             tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()

@@ -17,25 +17,30 @@ impl std::fmt::Debug for Pki {
 }
 
 impl Pki {
-    /// Makes an authority, the apiserver's certificate and the key for tokens in `dir`.
+    /// Makes an authority, that of front proxies, the certificates of the apiserver and of its front proxy, and the key for tokens in `dir`.
     ///
     /// # Errors
     /// A folder that cannot be written.
     pub fn create(dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(vec![])?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "kubernetes");
-        let ca = params.self_signed(&key)?;
-        std::fs::write(dir.join("ca.crt"), ca.pem())?;
-        std::fs::write(dir.join("ca.key"), key.serialize_pem())?;
-        let pki = Self { dir: dir.to_owned(), issuer: Issuer::new(params, key) };
+        let proxies = Self { dir: dir.to_owned(), issuer: authority(dir, "front-proxy-ca")? };
+        proxies.certificate("front-proxy-client", "front-proxy-client", None, &[])?;
+        let pki = Self { dir: dir.to_owned(), issuer: authority(dir, "ca")? };
         pki.certificate("apiserver", "kube-apiserver", None, &["localhost", "127.0.0.1", "kubernetes.default.svc"])?;
         let tokens = KeyPair::generate()?;
         std::fs::write(dir.join("sa.key"), tokens.serialize_pem())?;
         std::fs::write(dir.join("sa.pub"), tokens.public_key_pem())?;
         Ok(pki)
+    }
+
+    /// The authority that [`Pki::create`] made in `dir`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        let key = KeyPair::from_pem(&std::fs::read_to_string(dir.join("ca.key"))?)?;
+        let issuer = Issuer::from_ca_cert_pem(&std::fs::read_to_string(dir.join("ca.crt"))?, key)?;
+        Ok(Self { dir: dir.to_owned(), issuer })
     }
 
     /// A file of the folder.
@@ -81,4 +86,16 @@ impl Pki {
         std::fs::write(&path, text)?;
         Ok(path)
     }
+}
+
+/// Makes an authority whose files have this name.
+fn authority(dir: &Path, file: &str) -> anyhow::Result<Issuer<'static, KeyPair>> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(vec![])?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, if file == "ca" { "kubernetes" } else { file });
+    let ca = params.self_signed(&key)?;
+    std::fs::write(dir.join(format!("{file}.crt")), ca.pem())?;
+    std::fs::write(dir.join(format!("{file}.key")), key.serialize_pem())?;
+    Ok(Issuer::new(params, key))
 }

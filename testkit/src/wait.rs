@@ -9,7 +9,18 @@ use tokio::time::Instant;
 ///
 /// # Panics
 /// When the time is over.
-pub async fn eventually<T, Fut>(what: &str, within: Duration, mut check: impl FnMut() -> Fut) -> T
+pub async fn eventually<T, Fut>(what: &str, within: Duration, check: impl FnMut() -> Fut) -> T
+where
+    Fut: Future<Output = Option<T>>,
+{
+    eventually_every(Duration::from_millis(20), what, within, check).await
+}
+
+/// As [`eventually`], looking this often: where a look costs something, or many wait at once.
+///
+/// # Panics
+/// When the time is over.
+pub async fn eventually_every<T, Fut>(poll: Duration, what: &str, within: Duration, mut check: impl FnMut() -> Fut) -> T
 where
     Fut: Future<Output = Option<T>>,
 {
@@ -19,6 +30,6 @@ where
             return value;
         }
         assert!(Instant::now() < until, "waited {within:?} in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(poll).await;
     }
 }

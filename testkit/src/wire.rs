@@ -111,6 +111,14 @@ impl Wire {
         wire
     }
 
+    /// The same with a header beside those of the same name, as groups to impersonate are sent.
+    #[must_use]
+    pub fn and(&self, name: &str, value: &str) -> Self {
+        let mut wire = self.clone();
+        wire.headers.push((name.to_owned(), value.to_owned()));
+        wire
+    }
+
     async fn open(&self, method: &Method, path: &str, body: Vec<u8>) -> anyhow::Result<http::Response<Body>> {
         let mut request = Request::builder().method(method).uri(path);
         let mut typed = body.is_empty();

@@ -52,8 +52,13 @@ pub fn decode(bytes: &[u8], node: Option<SchemaNode<'_>>) -> Result<Decoded, Str
 ///
 /// # Errors
 /// The first value of a wrong type, in Go's words.
-pub fn conform(value: Value, node: SchemaNode<'_>) -> Result<Decoded, String> {
-    run(value, Some(node)).map_err(|e| e.to_string())?
+pub fn conform(mut value: Value, node: SchemaNode<'_>) -> Result<Decoded, String> {
+    let mut pass = Pass::default();
+    let kept = Place { pass: &mut pass, how: How::Typed(node) }.settle(&mut value);
+    match pass.error {
+        Some(error) => Err(error),
+        None => Ok(Decoded { value: if kept { value } else { Value::Null }, strict: pass.strict }),
+    }
 }
 
 /// The fields of a tree that the schema does not know: `unknown field "spec.foo"`.
@@ -76,7 +81,7 @@ fn run<'de, D: Deserializer<'de>>(deserializer: D, node: Option<SchemaNode<'_>>)
 
 /// What is known on the way through one document.
 #[derive(Default)]
-struct Pass {
+struct Pass<'s> {
     strict: Vec<String>,
     error: Option<String>,
     /// With indices and keys of maps, as strict errors say it: `.spec.containers[0].image`.
@@ -84,12 +89,12 @@ struct Pass {
     /// Fields only, as type errors say it: `spec.containers.image`.
     fields: String,
     /// The innermost struct: `Container`.
-    structure: String,
+    structure: &'s str,
     /// It is a custom resource's: what does not fit is kept.
     custom: bool,
 }
 
-impl Pass {
+impl Pass<'_> {
     fn strict(&mut self, what: &str, key: &str) {
         let path = format!("{}.{key}", self.path);
         let error = format!("{what} field {:?}", path.trim_start_matches('.'));
@@ -124,7 +129,7 @@ enum How<'s> {
 
 /// One place of the document. `None` stands for a null that is dropped.
 struct Place<'p, 's> {
-    pass: &'p mut Pass,
+    pass: &'p mut Pass<'s>,
     how: How<'s>,
 }
 
@@ -164,6 +169,54 @@ impl<'s> Place<'_, 's> {
             (Kind::Message(_) | Kind::Map(_), false) => Some(self.how),
             _ => self.pass.custom.then_some(How::Untyped),
         }
+    }
+
+    fn settle_items(self, items: &mut [Value], how: How<'s>) {
+        use fmt::Write as _;
+        let length = self.pass.path.len();
+        for (i, item) in items.iter_mut().enumerate() {
+            write!(self.pass.path, "[{i}]").expect("a String takes everything");
+            let kept = Place { pass: &mut *self.pass, how }.settle(item);
+            self.pass.path.truncate(length);
+            if !kept {
+                *item = zero(how);
+            }
+        }
+    }
+
+    fn settle_fields(self, map: &mut Map<String, Value>, node: SchemaNode<'s>) {
+        let message = node.message();
+        let (path, fields) = (self.pass.path.len(), self.pass.fields.len());
+        let pass = self.pass;
+        map.retain(|key, value| {
+            let inner = match (node.child(key), message) {
+                (Some(child), _) => How::Typed(child),
+                (None, Some(message)) if message.preserve_unknown => How::Untyped,
+                (None, _) => {
+                    pass.strict("unknown", key);
+                    return false;
+                }
+            };
+            pass.path.push('.');
+            pass.path.push_str(key);
+            let outer = message.map(|m| {
+                if !pass.fields.is_empty() {
+                    pass.fields.push('.');
+                }
+                pass.fields.push_str(key);
+                (std::mem::replace(&mut pass.structure, m.short_name()), std::mem::replace(&mut pass.custom, m.custom))
+            });
+            let kept = Place { pass: &mut *pass, how: inner }.settle(value);
+            pass.path.truncate(path);
+            if let Some(outer) = outer {
+                pass.fields.truncate(fields);
+                (pass.structure, pass.custom) = outer;
+            }
+            if !kept && message.is_none() {
+                *value = zero(inner);
+            }
+            kept || message.is_none()
+        });
     }
 }
 
@@ -337,7 +390,7 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
                 }
                 self.pass.fields.push_str(&key);
                 let custom = std::mem::replace(&mut self.pass.custom, m.custom);
-                (std::mem::replace(&mut self.pass.structure, m.short_name().to_owned()), custom)
+                (std::mem::replace(&mut self.pass.structure, m.short_name()), custom)
             });
             let value = access.next_value_seed(Place { pass: self.pass, how: inner })?;
             self.pass.path.truncate(path);
@@ -359,7 +412,57 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
 }
 
 impl Place<'_, '_> {
-    /// A list or an object where there cannot be one.
+    /// Does to a tree, in place, what the visitor does to a document; `false` when nothing of it stays. What comes by a patch is mostly
+    /// what was stored, and stays as it is.
+    fn settle(self, value: &mut Value) -> bool {
+        match value {
+            Value::Null => match self.how {
+                How::Typed(node) => node.ty().nullable || self.pass.custom,
+                How::Untyped | How::Raw => true,
+            },
+            Value::Array(items) => {
+                let Some(how) = self.inside(true) else {
+                    self.not_that("array");
+                    return false;
+                };
+                if matches!(how, How::Typed(_)) {
+                    self.settle_items(items, how);
+                }
+                true
+            }
+            Value::Object(map) => match (self.inside(false), self.how) {
+                (None, _) => {
+                    self.not_that("object");
+                    false
+                }
+                (Some(How::Typed(_)), How::Typed(node)) => {
+                    self.settle_fields(map, node);
+                    true
+                }
+                // Of what has no schema, duplicates alone are of interest, and a tree has none.
+                _ => true,
+            },
+            scalar_value => {
+                let How::Typed(node) = self.how else { return true };
+                match scalar(scalar_value, node) {
+                    Ok(None) => true,
+                    Ok(Some(replaced)) => {
+                        *scalar_value = replaced;
+                        true
+                    }
+                    Err(_) if self.pass.custom => true,
+                    Err(Wrong::Type) => {
+                        self.pass.mismatch(&go::kind_of(scalar_value, node.kind()), node);
+                        false
+                    }
+                    Err(Wrong::Value(error)) => {
+                        self.pass.fail(error);
+                        false
+                    }
+                }
+            }
+        }
+    }
     fn not_that(self, found: &str) {
         let How::Typed(node) = self.how else { return };
         match node.kind() {
@@ -385,10 +488,19 @@ mod tests {
         let text = match decode(json.as_bytes(), Some(node)) {
             Ok(decoded) => {
                 assert_eq!(conform(decoded.value.clone(), node).unwrap(), Decoded { value: decoded.value.clone(), strict: vec![] });
+                // A tree is taken in as the document is; it cannot have a field twice.
+                let tree: Value = serde_json::from_str(json).unwrap();
+                let once = decode(tree.to_string().as_bytes(), Some(node)).unwrap();
+                assert_eq!(conform(tree, node).unwrap(), once);
                 let strict = decoded.strict_error().map(|e| format!("\n{e}")).unwrap_or_default();
                 format!("{}{strict}", decoded.value)
             }
-            Err(error) => error,
+            Err(error) => {
+                if let Ok(tree) = serde_json::from_str::<Value>(json) {
+                    assert_eq!(conform(tree, node).unwrap_err(), error);
+                }
+                error
+            }
         };
         expect.assert_eq(&text);
     }

@@ -6,11 +6,11 @@ use serde_json::Value;
 use super::{Attributes, Notes, Step, View};
 use super::{
     certificate_approval, certificate_signing, certificate_subject, default_ingress_class, default_storage_class,
-    default_toleration_seconds, limit_ranger, namespace_lifecycle, node_restriction, pod_security, priority, rbac_escalation,
+    default_toleration_seconds, limit_ranger, namespace_lifecycle, node_restriction, pod_security, policies, priority, rbac_escalation,
     resource_quota, runtime_class, service_account, storage_object_in_use, taint_nodes_by_condition, volume_resize,
 };
 
-/// The steps before webhooks and policies.
+/// The steps before webhooks. Policies come last: they see what every other step made of the object.
 pub const BEFORE_WEBHOOKS: &[&dyn Step] = &[
     &namespace_lifecycle::NamespaceLifecycle,
     &limit_ranger::LimitRanger,
@@ -28,6 +28,8 @@ pub const BEFORE_WEBHOOKS: &[&dyn Step] = &[
     &certificate_signing::CertificateSigning,
     &certificate_subject::CertificateSubjectRestriction,
     &default_ingress_class::DefaultIngressClass,
+    &policies::MutatingAdmissionPolicies,
+    &policies::ValidatingAdmissionPolicies,
 ];
 
 /// The steps after webhooks and policies: what is charged is what will be stored.

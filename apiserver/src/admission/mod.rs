@@ -1,7 +1,7 @@
 //! Steps that look at other objects before a write goes through: some change the object, some only check it.
 //!
 //! A step is plain and synchronous: it sees other objects through a [`View`] of the watch caches, and says what is to be done besides in
-//! [`Notes`]. The order of the steps is [`chain`]'s.
+//! [`Notes`]. The order of the steps is [`chain`]'s. [`pass`] takes a request through them, and through the [`webhooks`] in their midst.
 
 pub mod certificate_approval;
 pub mod certificate_signing;
@@ -11,9 +11,12 @@ pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
 pub mod limit_ranger;
+pub mod matching;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
+pub mod pass;
 pub mod pod_security;
+pub mod policies;
 pub mod priority;
 pub mod quota_usage;
 pub mod rbac_escalation;
@@ -23,8 +26,11 @@ pub mod service_account;
 pub mod storage_object_in_use;
 pub mod taint_nodes_by_condition;
 pub mod volume_resize;
+pub mod webhooks;
 #[cfg(test)]
 mod world_in_tests;
+
+pub use pass::Admission;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,6 +101,15 @@ impl Attributes<'_> {
     }
 }
 
+/// How long pods that do not say stay on a node that is lost, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stays {
+    /// On one that is not ready.
+    pub not_ready: i64,
+    /// On one that is not heard of.
+    pub unreachable: i64,
+}
+
 /// What steps can see besides the object: the watch caches, in the stored form.
 pub trait View: Send + Sync {
     /// An object of the resource with this group and plural.
@@ -105,6 +120,16 @@ pub trait View: Send + Sync {
     fn allows(&self, user: &User, verb: &str, group: &str, plural: &str, name: &str) -> bool;
     /// Whether somebody holds everything that a rule allows, in a namespace (empty: in all).
     fn holds(&self, user: &User, namespace: &str, rule: &crate::auth::rbac::Rule) -> bool;
+    /// How long pods stay on nodes that are lost.
+    fn stays(&self) -> Stays;
+    /// Whether somebody may do something.
+    fn authorize(&self, user: &User, attributes: &crate::auth::Attributes) -> bool;
+    /// What is served.
+    fn catalog(&self) -> Arc<crate::catalog::Catalog>;
+    /// The validating policies, compiled.
+    fn policies(&self) -> policies::set::Bound<policies::compile::ValidatingPolicy>;
+    /// The mutating policies, compiled.
+    fn mutating_policies(&self) -> policies::set::Bound<policies::compile::MutatingPolicy>;
 }
 
 /// What a step says besides yes and no.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Attributes, Notes, Operation, Step, View};
 use crate::resources::cells::{flag, int, text};
+use crate::resources::scheduling::priorityclasses::SYSTEM;
 
 const GROUP: &str = "scheduling.k8s.io";
 const PREEMPT: &str = "PreemptLowerPriority";
@@ -66,7 +67,14 @@ impl Step for Priority {
     }
 
     fn validate(&self, at: &Attributes<'_>, class: &Value, view: &dyn View, _: &mut Notes) -> Result<(), Status> {
-        if !at.is(GROUP, "priorityclasses") || !flag(class, "/globalDefault") {
+        if !at.is(GROUP, "priorityclasses") {
+            return Ok(());
+        }
+        if at.operation == Operation::Delete {
+            let kept = SYSTEM.iter().any(|(name, _)| *name == at.name);
+            return if kept { Err(at.forbidden("this is a system priority class and cannot be deleted")) } else { Ok(()) };
+        }
+        if !flag(class, "/globalDefault") {
             return Ok(());
         }
         let all = view.list(GROUP, "priorityclasses", None);
@@ -112,9 +120,10 @@ fn give(at: &Attributes<'_>, pod: &mut Value, view: &dyn View) -> Result<(), Sta
 
 #[cfg(test)]
 mod tests {
-    use super::super::world_in_tests::{Request, World, left};
+    use super::super::world_in_tests::{Request, World, left, verdict};
     use super::{GROUP, Priority};
     use crate::resources::core::pod;
+    use crate::resources::scheduling::priorityclasses;
     use expect_test::{Expect, expect};
 
     #[track_caller]
@@ -141,5 +150,18 @@ mod tests {
                 r#"pods "a" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 1000 from the given PriorityClass name"#
             ]],
         );
+    }
+
+    #[test]
+    fn the_systems_classes_stay() {
+        let delete = |name: &str| {
+            let object = format!("{{metadata: {{name: {name}}}, value: 1}}");
+            verdict(&Priority, &World::default(), &Request::delete(priorityclasses::row(), &object))
+        };
+        assert_eq!(
+            delete("system-node-critical"),
+            "priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and cannot be deleted"
+        );
+        assert_eq!(delete("mine"), "ok");
     }
 }

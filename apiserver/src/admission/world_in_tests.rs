@@ -5,8 +5,11 @@ use std::sync::Arc;
 use api::object::{Meta as _, ObjectKey};
 use serde_json::Value;
 
-use super::{Attributes, Notes, Operation, Step, View};
+use super::policies::compile::{Binding, MutatingPolicy, Named, ValidatingPolicy};
+use super::policies::set::{Bound, joined};
+use super::{Attributes, Notes, Operation, Stays, Step, View};
 use crate::auth::User;
+use crate::catalog::Catalog;
 use crate::resource::Resource;
 use crate::resources::rows_in_tests::yaml;
 
@@ -35,6 +38,31 @@ impl View for World {
     }
     fn holds(&self, user: &User, _: &str, _: &crate::auth::rbac::Rule) -> bool {
         user.name == "admin"
+    }
+    fn stays(&self) -> Stays {
+        Stays { not_ready: 60, unreachable: 120 }
+    }
+    fn authorize(&self, user: &User, _: &crate::auth::Attributes) -> bool {
+        user.name == "admin"
+    }
+    fn catalog(&self) -> Arc<Catalog> {
+        // Built-in rows with empty caches: what steps ask of a catalog is what its rows are.
+        Arc::new(Catalog::in_tests(crate::resources::builtin()))
+    }
+    fn policies(&self) -> Bound<ValidatingPolicy> {
+        self.bound("validating", ValidatingPolicy::compile)
+    }
+    fn mutating_policies(&self) -> Bound<MutatingPolicy> {
+        self.bound("mutating", MutatingPolicy::compile)
+    }
+}
+
+impl World {
+    fn bound<P: Named>(&self, which: &str, compile: fn(&Value) -> P) -> Bound<P> {
+        let list = |what: &str| self.list("admissionregistration.k8s.io", &format!("{which}{what}"), None);
+        let policies: Vec<_> = list("admissionpolicies").iter().map(|p| Arc::new(compile(p))).collect();
+        let bindings: Vec<_> = list("admissionpolicybindings").iter().map(|b| Arc::new(Binding::parse(b))).collect();
+        joined(policies.iter(), bindings.iter())
     }
 }
 
@@ -68,7 +96,17 @@ impl<'a> Request<'a> {
 
 /// Runs a step: the object it leaves and its notes, or the error's message.
 pub fn run(step: &dyn Step, world: &World, request: &Request<'_>) -> Result<(Value, Notes), String> {
-    let (old, mut obj) = (request.old.map(yaml), yaml(request.new));
+    with_attributes(request, |at, obj| {
+        let (mut obj, mut notes) = (obj.clone(), Notes::default());
+        step.admit(at, &mut obj, world).map_err(|s| s.message)?;
+        step.validate(at, &obj, world, &mut notes).map_err(|s| s.message)?;
+        Ok((obj, notes))
+    })
+}
+
+/// A request as a step sees it.
+pub fn with_attributes<T>(request: &Request<'_>, f: impl FnOnce(&Attributes<'_>, &Value) -> T) -> T {
+    let (old, obj) = (request.old.map(yaml), yaml(request.new));
     let groups = if request.user.starts_with("system:node:") { vec!["system:nodes".to_owned()] } else { vec![] };
     let user = User { name: request.user.to_owned(), groups, ..User::default() };
     let subject = if obj.is_null() { old.clone().unwrap_or_default() } else { obj.clone() };
@@ -84,10 +122,7 @@ pub fn run(step: &dyn Step, world: &World, request: &Request<'_>) -> Result<(Val
         now: crate::resources::rows_in_tests::NOW.parse().expect("a time"),
         random: 0,
     };
-    let mut notes = Notes::default();
-    step.admit(&at, &mut obj, world).map_err(|s| s.message)?;
-    step.validate(&at, &obj, world, &mut notes).map_err(|s| s.message)?;
-    Ok((obj, notes))
+    f(&at, &obj)
 }
 
 /// The error's message; `ok` when there is none.

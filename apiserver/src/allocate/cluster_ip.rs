@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use api::field::{Errors, Path};
 use api::object::Meta as _;
 use api::status::Status;
+use arc_swap::ArcSwap;
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
@@ -17,27 +19,54 @@ use crate::storage::codec;
 
 /// Where IPAddress objects stand, and so what their row is stored as.
 pub const PREFIX: &str = "/registry/ipaddresses/";
+/// The label that says who keeps an IPAddress.
+const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+/// Its value for those that are kept here.
+const ALLOCATOR: &str = "ipallocator.k8s.io";
 
 /// The pool of the cluster's Service addresses.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ClusterIps {
-    range: Ipv4Net,
+    ranges: Arc<ArcSwap<Vec<Ipv4Net>>>,
 }
 
+/// One range of it.
+#[derive(Debug, Clone, Copy)]
+struct Range(Ipv4Net);
+
 impl ClusterIps {
-    /// The pool of a range (`--service-cluster-ip-range`). Its first address is the network's and its last is left alone.
+    /// The pool of ranges: that of the flags (`--service-cluster-ip-range`), and those of ServiceCIDR objects as they come and go.
     #[must_use]
-    pub fn new(range: Ipv4Net) -> Self {
-        Self { range }
+    pub fn new(ranges: Arc<ArcSwap<Vec<Ipv4Net>>>) -> Self {
+        Self { ranges }
     }
 
+    fn any(&self, taken: &BTreeSet<String>, random: u64) -> Option<String> {
+        self.ranges.load().iter().map(|r| Range(*r)).find_map(|range| {
+            let chosen = pick(range.size(), range.reserved(), random, |n| !taken.contains(&range.address(n)))?;
+            Some(range.address(chosen))
+        })
+    }
+
+    fn check(&self, ip: &str, taken: &BTreeSet<String>) -> Result<(), String> {
+        let ranges = self.ranges.load();
+        if !ranges.iter().any(|r| Range(*r).has(ip)) {
+            let shown: Vec<String> = ranges.iter().map(Ipv4Net::to_string).collect();
+            return Err(format!("provided IP is not in the valid range. The range of valid IPs is {}", shown.join(",")));
+        }
+        if taken.contains(ip) { Err("provided IP is already allocated".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// The first address of a range is the network's, and its last is left alone.
+impl Range {
     /// How many addresses there are to give.
     fn size(self) -> u64 {
-        (1u64 << (32 - u32::from(self.range.prefix_len()))).saturating_sub(2)
+        (1u64 << (32 - u32::from(self.0.prefix_len()))).saturating_sub(2)
     }
 
     fn address(self, n: u64) -> String {
-        let first = u32::from(self.range.network());
+        let first = u32::from(self.0.network());
         Ipv4Addr::from(first.wrapping_add(u32::try_from(n).unwrap_or(u32::MAX)).wrapping_add(1)).to_string()
     }
 
@@ -47,13 +76,8 @@ impl ClusterIps {
         if size < 16 { 0 } else { (size / 16).clamp(16, 256) }
     }
 
-    fn check(self, ip: &str, taken: &BTreeSet<String>) -> Result<(), String> {
-        let in_range =
-            ip.parse::<Ipv4Addr>().is_ok_and(|a| self.range.contains(&a) && a != self.range.network() && a != self.range.broadcast());
-        if !in_range {
-            return Err(format!("provided IP is not in the valid range. The range of valid IPs is {}", self.range));
-        }
-        if taken.contains(ip) { Err("provided IP is already allocated".to_owned()) } else { Ok(()) }
+    fn has(self, ip: &str) -> bool {
+        ip.parse::<Ipv4Addr>().is_ok_and(|a| self.0.contains(&a) && a != self.0.network() && a != self.0.broadcast())
     }
 }
 
@@ -83,7 +107,7 @@ fn ip_address(ip: &str, service: &Value, random: u64) -> Value {
         "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
         "metadata": {
             "name": ip, "uid": uid.into_uuid().to_string(), "creationTimestamp": service.meta_str("creationTimestamp"),
-            "labels": {"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"},
+            "labels": {"ipaddress.kubernetes.io/ip-family": "IPv4", MANAGED_BY: ALLOCATOR},
         },
         "spec": {"parentRef": {"group": "", "resource": "services", "namespace": service.namespace(), "name": service.name()}},
     })
@@ -102,10 +126,9 @@ impl Reserve for ClusterIps {
         let mut now = Vec::new();
         if let Some(new) = new {
             if wants_any(new) {
-                let chosen = pick(self.size(), self.reserved(), random, |n| !taken.contains(&self.address(n)));
-                let chosen = chosen.ok_or_else(|| Status::internal("failed to allocate a serviceIP: range is full"))?;
-                new["spec"]["clusterIP"] = self.address(chosen).into();
-                new["spec"]["clusterIPs"] = json!([self.address(chosen)]);
+                let chosen = self.any(taken, random).ok_or_else(|| Status::internal("failed to allocate a serviceIP: range is full"))?;
+                new["spec"]["clusterIP"] = chosen.as_str().into();
+                new["spec"]["clusterIPs"] = json!([chosen]);
             }
             now = held(Some(new));
             for ip in now.iter().filter(|ip| !before.contains(ip)) {
@@ -116,6 +139,16 @@ impl Reserve for ClusterIps {
         }
         extras.extend(before.iter().filter(|ip| !now.contains(ip)).map(|ip| Extra::Release { key: format!("{PREFIX}{ip}") }));
         Ok(extras)
+    }
+
+    fn holds(&self, object: &Value, random: u64) -> Vec<(String, Vec<u8>)> {
+        let one = |ip: String| Some((format!("{PREFIX}{ip}"), codec::encode(&ip_address(&ip, object, random))?));
+        held(Some(object)).into_iter().filter_map(one).collect()
+    }
+
+    fn is_ours(&self, stored: &Value) -> bool {
+        // Anybody may make IPAddress objects; those that the allocator makes say so.
+        stored["kind"] != "IPAddress" || stored.labels().get(MANAGED_BY).is_some_and(|by| by == ALLOCATOR)
     }
 }
 
@@ -132,9 +165,13 @@ mod tests {
     use super::*;
     use expect_test::{Expect, expect};
 
+    fn pool(ranges: &[&str]) -> ClusterIps {
+        ClusterIps::new(Arc::new(ArcSwap::from_pointee(ranges.iter().map(|r| r.parse().unwrap()).collect())))
+    }
+
     #[track_caller]
     fn check(new: Option<Value>, old: Option<Value>, taken: &[&str], expected: Expect) {
-        let pool = ClusterIps::new("10.96.0.0/24".parse().unwrap());
+        let pool = pool(&["10.96.0.0/24"]);
         expected.assert_eq(&show(&pool, "/spec/clusterIPs", new, old, taken));
     }
 
@@ -209,7 +246,10 @@ mod tests {
 
     #[test]
     fn a_full_range_says_so() {
-        let pool = ClusterIps::new("10.96.0.0/30".parse().unwrap());
+        let both = ["10.96.0.1", "10.96.0.2"];
+        let more = show(&pool(&["10.96.0.0/30", "10.97.0.0/30"]), "/spec/clusterIP", service(json!({})), None, &both);
+        assert_eq!(more, "\"10.97.0.1\"\ntake /registry/ipaddresses/10.97.0.1", "a further range takes over");
+        let pool = pool(&["10.96.0.0/30"]);
         let full = show(&pool, "", service(json!({})), None, &["10.96.0.1", "10.96.0.2"]);
         assert_eq!(full, "Internal error occurred: failed to allocate a serviceIP: range is full");
     }

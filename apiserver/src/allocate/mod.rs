@@ -5,12 +5,14 @@
 
 pub mod cluster_ip;
 pub mod node_port;
+pub mod repair;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use api::status::Status;
+use arc_swap::ArcSwap;
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
@@ -43,11 +45,17 @@ pub trait Reserve: Send + Sync {
     /// # Errors
     /// 422 for a value that is out of range or taken, 500 for an exhausted pool, as upstream.
     fn reserve(&self, new: Option<&mut Value>, old: Option<&Value>, taken: &[BTreeSet<String>], random: u64) -> Result<Vec<Extra>, Status>;
+
+    /// The keys that an object holds, with what is stored under them.
+    fn holds(&self, object: &Value, random: u64) -> Vec<(String, Vec<u8>)>;
+
+    /// Whether what is stored under a key of the pools is there for an object of this kind, and nobody else's.
+    fn is_ours(&self, stored: &Value) -> bool;
 }
 
 /// What Services take: an address of the cluster, and ports of the nodes.
 #[must_use]
-pub fn for_services(addresses: Ipv4Net, ports: RangeInclusive<u16>) -> Arc<dyn Reserve> {
+pub fn for_services(addresses: Arc<ArcSwap<Vec<Ipv4Net>>>, ports: RangeInclusive<u16>) -> Arc<dyn Reserve> {
     Arc::new(Several(vec![Box::new(cluster_ip::ClusterIps::new(addresses)), Box::new(node_port::NodePorts::new(ports))]))
 }
 
@@ -57,6 +65,14 @@ struct Several(Vec<Box<dyn Reserve>>);
 impl Reserve for Several {
     fn pools(&self) -> Vec<String> {
         self.0.iter().flat_map(|r| r.pools()).collect()
+    }
+
+    fn holds(&self, object: &Value, random: u64) -> Vec<(String, Vec<u8>)> {
+        self.0.iter().flat_map(|r| r.holds(object, random)).collect()
+    }
+
+    fn is_ours(&self, stored: &Value) -> bool {
+        self.0.iter().all(|r| r.is_ours(stored))
     }
 
     fn reserve(
@@ -111,7 +127,7 @@ mod tests {
 
     #[test]
     fn several_pools_are_asked_with_their_own_values() {
-        let pool = for_services("10.96.0.0/24".parse().unwrap(), 30000..=30100);
+        let pool = for_services(Arc::new(ArcSwap::from_pointee(vec!["10.96.0.0/24".parse().unwrap()])), 30000..=30100);
         assert_eq!(pool.pools().len(), 2);
         let mut service = serde_json::json!({"metadata": {"name": "a"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
         let taken = [BTreeSet::from(["10.96.0.17".to_owned()]), BTreeSet::from(["30016".to_owned()])];

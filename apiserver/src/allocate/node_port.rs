@@ -105,9 +105,22 @@ fn held(service: Option<&Value>) -> BTreeSet<i64> {
     service.map(fields).unwrap_or_default().into_iter().map(|(_, port)| port).collect()
 }
 
+/// What is stored of a port in use.
+fn record(port: i64, service: &Value) -> Option<Vec<u8>> {
+    codec::encode(&json!({"metadata": {"name": port.to_string()}, "service": format!("{}/{}", service.namespace(), service.name())}))
+}
+
 impl Reserve for NodePorts {
     fn pools(&self) -> Vec<String> {
         vec![PREFIX.to_owned()]
+    }
+
+    fn holds(&self, object: &Value, _: u64) -> Vec<(String, Vec<u8>)> {
+        held(Some(object)).into_iter().filter_map(|port| Some((format!("{PREFIX}{port}"), record(port, object)?))).collect()
+    }
+
+    fn is_ours(&self, _: &Value) -> bool {
+        true
     }
 
     fn reserve(&self, new: Option<&mut Value>, old: Option<&Value>, taken: &[BTreeSet<String>], random: u64) -> Result<Vec<Extra>, Status> {
@@ -123,8 +136,7 @@ impl Reserve for NodePorts {
                     continue;
                 }
                 self.check(port, taken).map_err(|why| refused(new, &path, port, &why))?;
-                let value = json!({"metadata": {"name": port.to_string()}, "service": format!("{}/{}", new.namespace(), new.name())});
-                let value = codec::encode(&value).ok_or_else(|| Status::internal("a node port's record has metadata"))?;
+                let value = record(port, new).ok_or_else(|| Status::internal("a node port's record has metadata"))?;
                 extras.push(Extra::Take { key: format!("{PREFIX}{port}"), value });
             }
         }

@@ -108,7 +108,11 @@ fn operate(document: &mut Value, operation: &Map<String, Value>, copied: &mut us
             }
             let (parent, key) =
                 find(document, path).ok_or_else(|| format!("test operation does not apply: is missing path: {path}: missing value"))?;
-            let found = get(parent, &key).map_err(|e| format!("error in test for path: '{path}': {e}"))?;
+            // What an object does not have is null; clients add a first finalizer on that condition.
+            let found = match parent {
+                Value::Object(map) => map.get(&key).unwrap_or(&Value::Null),
+                list => get(list, &key).map_err(|e| format!("error in test for path: '{path}': {e}"))?,
+            };
             if *found == wanted { Ok(()) } else { Err(failed()) }
         }
         other => Err(format!("Unexpected kind: {other}")),
@@ -215,6 +219,8 @@ mod tests {
         let missing = "add operation does not apply: doc is missing path: \"/a/b\": missing value";
         check(json!({}), json!([{"op": "add", "path": "/a/b", "value": 1}]), Err(missing));
         check(json!({"a": 1}), json!([{"op": "test", "path": "/a", "value": 2}]), Err("testing value /a failed: test failed"));
+        check(json!({}), json!([{"op": "test", "path": "/a", "value": null}]), Ok(json!({})));
+        check(json!({}), json!([{"op": "test", "path": "/a", "value": 1}]), Err("testing value /a failed: test failed"));
         let missing = "error in remove for path: '/a': Unable to remove nonexistent key: a: missing value";
         check(json!({}), json!([{"op": "remove", "path": "/a"}]), Err(missing));
         let index = "error in add for path: '/a/7': Unable to access invalid index: 7: invalid index referenced";

@@ -1,13 +1,16 @@
-//! Who makes a request: a client certificate of the cluster's authority, or a ServiceAccount's token; else nobody in particular.
+//! Who makes a request: a proxy that may speak for others says so in headers, a client certificate of the cluster's authority, a
+//! ServiceAccount's token or a bootstrap token; else nobody in particular.
 
 use std::sync::Arc;
 
 use api::status::Status;
+use daemon::clock::Clock;
 use daemon::http::Peer;
 use http::{HeaderMap, header};
 
-use super::User;
-use super::tokens::Tokens;
+use super::certificates::Certificates;
+use super::tokens::{Tokens, Verified};
+use super::{User, bootstrap_tokens};
 use crate::storage::Hub;
 
 /// Finds out who asks.
@@ -15,14 +18,30 @@ use crate::storage::Hub;
 pub struct Authenticator {
     /// Issues and checks tokens.
     pub tokens: Tokens,
+    certificates: Certificates,
     hub: Arc<Hub>,
+    clock: Clock,
+    bootstrap: bool,
 }
 
 impl Authenticator {
-    /// An authenticator that looks up accounts and what tokens are bound to in `hub`'s caches.
+    /// An authenticator that looks up accounts and what tokens are bound to in `hub`'s caches. `bootstrap`: whether bootstrap tokens
+    /// are taken.
     #[must_use]
-    pub fn new(tokens: Tokens, hub: Arc<Hub>) -> Self {
-        Self { tokens, hub }
+    pub fn new(tokens: Tokens, certificates: Certificates, hub: Arc<Hub>, clock: Clock, bootstrap: bool) -> Self {
+        Self { tokens, certificates, hub, clock, bootstrap }
+    }
+
+    /// Whose token it is, when it is valid for one of `audiences` (empty: this server's).
+    ///
+    /// # Errors
+    /// Why it is not valid.
+    pub fn token(&self, token: &str, audiences: &[String]) -> Result<Verified, String> {
+        let Some((id, secret)) = bootstrap_tokens::parse(token).filter(|_| self.bootstrap) else {
+            return self.tokens.verify(token, audiences, &self.hub);
+        };
+        let audiences = self.tokens.own_audiences(audiences)?;
+        Ok(Verified { user: bootstrap_tokens::verify(id, secret, self.clock.now(), &self.hub)?, audiences })
     }
 
     /// The user of a request.
@@ -30,8 +49,11 @@ impl Authenticator {
     /// # Errors
     /// 401 for a token that is not valid.
     pub fn user(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<User, Status> {
+        if let Some(user) = peer.and_then(|p| self.certificates.spoken_for(headers, p)) {
+            return Ok(user);
+        }
         if let Some(token) = bearer(headers) {
-            return match self.tokens.verify(&token, &[], &self.hub) {
+            return match self.token(&token, &[]) {
                 Ok(verified) => Ok(verified.user),
                 Err(why) => {
                     tracing::info!(why, "refused a token");
@@ -39,8 +61,7 @@ impl Authenticator {
                 }
             };
         }
-        let certificate = peer.and_then(|p| p.certificates.first());
-        Ok(certificate.and_then(|c| User::from_certificate(c)).unwrap_or_else(User::anonymous))
+        Ok(peer.and_then(|p| self.certificates.user(p)).unwrap_or_else(User::anonymous))
     }
 }
 

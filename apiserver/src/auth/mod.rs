@@ -4,6 +4,9 @@
 //! version and nothing else unless a binding says so.
 
 pub mod authenticate;
+pub mod bootstrap_tokens;
+pub mod certificates;
+pub mod legacy_tokens;
 pub mod node;
 pub mod rbac;
 pub mod tokens;

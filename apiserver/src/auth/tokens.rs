@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::User;
+use super::{User, legacy_tokens};
 use crate::storage::Hub;
 
 /// An object that a token is bound to.
@@ -160,22 +160,19 @@ impl Tokens {
     /// # Errors
     /// Why it is not valid.
     pub fn verify(&self, token: &str, audiences: &[String], hub: &Hub) -> Result<Verified, String> {
-        let header = jsonwebtoken::decode_header(token).map_err(|e| e.to_string())?;
-        let mut validation = Validation::new(header.alg);
-        validation.leeway = 0;
-        validation.validate_nbf = true;
-        validation.validate_aud = false;
-        validation.set_issuer(&[&self.issuer]);
-        let keys = self.verifying.iter().filter(|(id, _)| header.kid.as_ref().is_none_or(|k| k == id));
-        let mut why = "no key fits the token".to_owned();
-        let mut found = None;
-        for (_, key) in keys {
-            match jsonwebtoken::decode::<Claims>(token, key, &validation) {
-                Ok(data) => found = Some(data.claims),
-                Err(error) => why = error.to_string(),
-            }
+        if legacy_tokens::is_one(token) {
+            let claims = self.decode(token, legacy_tokens::validation)?;
+            let audiences = self.own_audiences(audiences)?;
+            return Ok(Verified { user: legacy_tokens::user(&claims, token, hub)?, audiences });
         }
-        let claims = found.ok_or(why)?;
+        let claims: Claims = self.decode(token, |algorithm| {
+            let mut validation = Validation::new(algorithm);
+            validation.leeway = 0;
+            validation.validate_nbf = true;
+            validation.validate_aud = false;
+            validation.set_issuer(&[&self.issuer]);
+            validation
+        })?;
         let own = [self.issuer.clone()];
         let wanted = if audiences.is_empty() { &own } else { audiences };
         let common: Vec<String> = claims.aud.iter().filter(|a| wanted.contains(a)).cloned().collect();
@@ -186,12 +183,38 @@ impl Tokens {
         Ok(Verified { user, audiences: common })
     }
 
+    /// What a token without audiences is for: those of `wanted` that are this server's; all of these when nothing is wanted.
+    ///
+    /// # Errors
+    /// None of them is.
+    pub fn own_audiences(&self, wanted: &[String]) -> Result<Vec<String>, String> {
+        if wanted.is_empty() || wanted.contains(&self.issuer) {
+            return Ok(vec![self.issuer.clone()]);
+        }
+        Err(format!("token audiences {:?} is invalid for the target audiences {wanted:?}", [&self.issuer]))
+    }
+
+    fn decode<T: serde::de::DeserializeOwned>(&self, token: &str, validation: impl Fn(Algorithm) -> Validation) -> Result<T, String> {
+        let header = jsonwebtoken::decode_header(token).map_err(|e| e.to_string())?;
+        let validation = validation(header.alg);
+        let keys = self.verifying.iter().filter(|(id, _)| header.kid.as_ref().is_none_or(|k| k == id));
+        let mut why = "no key fits the token".to_owned();
+        for (_, key) in keys {
+            match jsonwebtoken::decode::<T>(token, key, &validation) {
+                Ok(data) => return Ok(data.claims),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(why)
+    }
+
     fn user(&self, claims: &Claims, hub: &Hub) -> Result<User, String> {
         let bound = &claims.kubernetes;
         let (namespace, account) = (&bound.namespace, &bound.serviceaccount);
         let exists = |prefix: &str, key: String, uid: &str| -> Result<(), String> {
-            let entry = hub.cache(prefix).get(&key).ok_or_else(|| format!("{key} is gone"))?;
-            let tree = entry.tree().map_err(|e| e.to_string())?;
+            let cache = hub.cache(prefix);
+            let entry = cache.get(&key).ok_or_else(|| format!("{key} is gone"))?;
+            let tree = cache.tree(&entry).map_err(|e| e.to_string())?;
             if tree.uid() == uid { Ok(()) } else { Err(format!("{key} was made again")) }
         };
         exists("/registry/serviceaccounts/", format!("{namespace}/{}", account.name), &account.uid)?;

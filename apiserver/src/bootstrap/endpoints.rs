@@ -21,7 +21,6 @@ const TTL: i64 = 15;
 
 /// Keeps the Service and its endpoints right until the server stops.
 pub async fn keep(server: Arc<Server>, every: Duration) {
-    let shutdown = server.shutdown.clone();
     loop {
         let again = match reconcile(&server).await {
             Ok(()) => every,
@@ -30,10 +29,7 @@ pub async fn keep(server: Arc<Server>, every: Duration) {
                 Duration::from_secs(1)
             }
         };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(again) => {}
-        }
+        tokio::time::sleep(again).await;
     }
 }
 

@@ -1,10 +1,15 @@
-//! What a cluster has before anybody does anything: namespaces, roles and bindings, the `kubernetes` Service.
+//! What a cluster has before anybody does anything: namespaces, roles and bindings, priority classes, flow schemas and priority
+//! levels, the `kubernetes` Service.
 //!
 //! Written through the same verbs as everything else, again and again until it is there. What an administrator changed stays changed, but for
 //! rights that the system's own roles lack (as upstream's reconciliation with `rbac.authorization.kubernetes.io/autoupdate`).
 
+mod authentication;
 mod endpoints;
+pub mod flowcontrol;
+mod priority_classes;
 mod roles;
+mod service_cidrs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +17,7 @@ use std::time::Duration;
 use api::object::{Meta as _, split_api_version};
 use api::status::Status;
 use daemon::backoff::Backoff;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 use crate::auth::User;
@@ -28,36 +34,45 @@ use crate::verbs::{Call, create};
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 /// How often the `kubernetes` Service's endpoints are looked at.
 const ENDPOINTS_EVERY: Duration = Duration::from_secs(10);
+/// Objects that are made at once: each waits for the storage most of the time.
+const AT_ONCE: usize = 8;
 /// Who the server is when it acts for itself.
 pub const SELF: &str = "system:apiserver";
 
-/// Makes everything, then keeps the endpoints right until the server stops.
+/// Makes everything, then keeps right what changes, for as long as the server runs.
 pub async fn run(server: Arc<Server>) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    let shutdown = server.shutdown.clone();
     while let Err(status) = all(&server).await {
         tracing::warn!(%status, "making the system's own objects");
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(backoff.next_delay()) => {}
-        }
+        tokio::time::sleep(backoff.next_delay()).await;
     }
-    server.bootstrapped.store(true, std::sync::atomic::Ordering::Release);
-    endpoints::keep(server, ENDPOINTS_EVERY).await;
+    server.start.done(crate::start::Stage::SystemObjects);
+    tokio::join!(endpoints::keep(server.clone(), ENDPOINTS_EVERY), flowcontrol::keep(server.clone()), service_cidrs::keep(server));
 }
 
 async fn all(server: &Arc<Server>) -> Result<(), Status> {
     server.hub.reach(0).await?;
-    for name in NAMESPACES {
-        ensure(server, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
-    }
-    for object in roles::objects() {
-        match ensure(server, object.clone()).await? {
-            None => {}
-            Some(found) => complete(server, &found, object).await?,
-        }
-    }
+    let namespace = |name| ensure(server, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+    futures::future::try_join_all(NAMESPACES.map(namespace)).await?;
+    // What does not need each other is made at once: a server is ready the sooner.
+    tokio::try_join!(
+        access(server),
+        priority_classes::once(server),
+        authentication::publish(server),
+        service_cidrs::once(server),
+        flowcontrol::once(server)
+    )?;
     Ok(())
+}
+
+async fn access(server: &Arc<Server>) -> Result<(), Status> {
+    let one = |object: Value| async move {
+        match ensure(server, object.clone()).await? {
+            None => Ok(()),
+            Some(found) => complete(server, &found, object).await,
+        }
+    };
+    stream::iter(roles::objects()).map(one).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// A call of the server's own about one object.
@@ -107,7 +122,7 @@ pub(crate) async fn change(server: &Arc<Server>, object: &Value, change: &(dyn F
     update(&call, Part::Whole, Absent::Create, &options(), vec![], &compute).await.map(|_| ())
 }
 
-/// Adds rules and subjects that one of the system's objects lacks.
+/// Adds the rules, subjects, labels and the aggregation that one of the system's objects lacks.
 async fn complete(server: &Arc<Server>, found: &Value, wanted: Value) -> Result<(), Status> {
     if found.annotations().get(roles::AUTOUPDATE).map(String::as_str) != Some("true") {
         return Ok(());
@@ -116,7 +131,14 @@ async fn complete(server: &Arc<Server>, found: &Value, wanted: Value) -> Result<
         let have = found.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
         wanted[field].as_array().into_iter().flatten().filter(|w| !have.contains(w)).cloned().collect()
     };
-    if lacks(found, "rules").is_empty() && lacks(found, "subjects").is_empty() {
+    let aggregates = |found: &Value| wanted.get("aggregationRule").filter(|_| found.get("aggregationRule").is_none()).cloned();
+    let unlabelled = |found: &Value| -> Vec<(String, Value)> {
+        let has = found.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
+        let all = wanted.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
+        all.into_iter().filter(|(key, _)| !has.contains_key(key)).collect()
+    };
+    let whole = lacks(found, "rules").is_empty() && lacks(found, "subjects").is_empty();
+    if whole && aggregates(found).is_none() && unlabelled(found).is_empty() {
         return Ok(());
     }
     change(server, &wanted, &|old| {
@@ -129,6 +151,12 @@ async fn complete(server: &Arc<Server>, found: &Value, wanted: Value) -> Result<
             let mut list = old.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
             list.extend(missing);
             new[field] = list.into();
+        }
+        if let Some(rule) = aggregates(old) {
+            new["aggregationRule"] = rule;
+        }
+        for (key, value) in unlabelled(old) {
+            new["metadata"]["labels"][key] = value;
         }
         new
     })

@@ -7,6 +7,7 @@ use axum::response::Response;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use crate::admission::{Admission, Operation};
 use crate::http::{decode, render, respond};
 use crate::verbs::options::WriteOptions;
 use crate::verbs::{Call, metadata, update};
@@ -16,10 +17,11 @@ pub fn bind(mut call: Call, request: Request) -> BoxFuture<'static, Result<Respo
     Box::pin(async move {
         let options = WriteOptions::parse(&call)?;
         let body = decode::read(&call.headers, request.into_body()).await?;
-        let binding = decode::tree(&call.headers, &body)?;
+        let (mut binding, mut warnings) = (decode::tree(&call.headers, &body)?, vec![]);
         if call.info.name.is_empty() {
             call.info.name = binding.name().to_owned();
         }
+        Admission::new(&call, Operation::Create, &call.info.subresource, options.dry_run).run(&mut binding, &mut warnings).await?;
         let node = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or("").to_owned();
         if node.is_empty() || !matches!(binding.pointer("/target/kind").and_then(Value::as_str), None | Some("" | "Node")) {
             let mut errors = api::field::Errors::new();
@@ -28,7 +30,9 @@ pub fn bind(mut call: Call, request: Request) -> BoxFuture<'static, Result<Respo
         }
         update::rewrite(&call, &options, &|pod| assigned(pod, &binding, &node, &metadata::timestamp(call.now))).await?;
         let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-        Ok(respond::with_type(201, "application/json", render::bytes(&done, crate::http::negotiate::Format::Json)?))
+        let mut response = respond::with_type(201, "application/json", render::bytes(&done, crate::http::negotiate::Format::Json)?);
+        respond::warn(response.headers_mut(), &warnings);
+        Ok(response)
     })
 }
 

@@ -1,7 +1,6 @@
 //! `componentstatuses`: asks the parts of the control plane how they are, when somebody looks. Deprecated upstream, and as simple there:
 //! the scheduler and the controller-manager are looked for on this machine.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::status::Status;
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::http::render::ListMeta;
 use crate::http::respond;
+use crate::outbound::tls::unverified;
 use crate::verbs::{self, Call, Reply};
 
 /// How long a part may take to answer.
@@ -67,9 +67,10 @@ async fn part(call: &Call, name: &str, url: &str) -> Value {
     })
 }
 
-/// The answer of a health endpoint on this machine.
+/// The answer of a health endpoint on this machine. The parts show certificates of their own making, as upstream's do; nothing secret
+/// is sent to them, and what they say is only shown.
 async fn ask(url: &str) -> Result<String, String> {
-    let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(unverified()).https_only().enable_http1().build();
+    let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(unverified(None)).https_only().enable_http1().build();
     let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build(connector);
     let response = client.get(url.parse().map_err(|e| format!("{e}"))?).await.map_err(|e| reason(&e))?;
     let code = response.status();
@@ -85,45 +86,4 @@ fn reason(error: &dyn std::error::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-/// The parts serve health with certificates of their own making, as upstream's do; nothing secret is sent, and an answer is only shown.
-fn unverified() -> rustls::ClientConfig {
-    let verifier = Arc::new(Anybody(rustls::crypto::ring::default_provider()));
-    rustls::ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-}
-
-#[derive(Debug)]
-struct Anybody(rustls::crypto::CryptoProvider);
-
-impl rustls::client::danger::ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &rustls_pki_types::CertificateDer<'_>,
-        _: &[rustls_pki_types::CertificateDer<'_>],
-        _: &rustls_pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls_pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &rustls_pki_types::CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &rustls_pki_types::CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -1,13 +1,14 @@
 //! `pods/eviction`: a deletion that PodDisruptionBudgets may forbid for now.
 
 use api::labels::Selector;
-use api::object::{Meta as _, string_map};
+use api::object::Meta as _;
 use api::status::{Cause, Status};
 use axum::extract::Request;
 use axum::response::Response;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use crate::admission::{Admission, Operation};
 use crate::http::{decode, respond};
 use crate::storage::Entry;
 use crate::verbs::options::{DeleteOptions, WriteOptions};
@@ -20,8 +21,11 @@ const DISRUPTED_MAX: usize = 2_000;
 pub fn evict(call: Call, request: Request) -> BoxFuture<'static, Result<Response, Status>> {
     Box::pin(async move {
         let body = decode::read(&call.headers, request.into_body()).await?;
-        let eviction = decode::tree(&call.headers, &body)?;
-        let options = DeleteOptions::parse(&call, eviction.get("deleteOptions").filter(|o| o.is_object()))?;
+        let mut eviction = decode::tree(&call.headers, &body)?;
+        let mut warnings = vec![];
+        let asked = DeleteOptions::parse(&call, eviction.get("deleteOptions").filter(|o| o.is_object()))?;
+        Admission::new(&call, Operation::Create, "eviction", asked.dry_run).run(&mut eviction, &mut warnings).await?;
+        let options = DeleteOptions { admitted: true, ..asked };
         call.server.hub.fresh().await?;
         let entry = call.row.cache.get(&call.row.rest(&call.info.namespace, &call.info.name)).ok_or_else(|| call.not_found())?;
         let pod = call.tree(&entry)?;
@@ -41,7 +45,9 @@ pub fn evict(call: Call, request: Request) -> BoxFuture<'static, Result<Response
         }
         delete::delete(&call, &options).await?;
         let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-        Ok(respond::with_type(201, "application/json", done.to_string()))
+        let mut response = respond::with_type(201, "application/json", done.to_string());
+        respond::warn(response.headers_mut(), &warnings);
+        Ok(response)
     })
 }
 
@@ -51,27 +57,13 @@ fn budgets(call: &Call, pod: &Value) -> Result<Vec<std::sync::Arc<Entry>>, Statu
     let (labels, prefix) = (pod.labels(), format!("{}/", pod.namespace()));
     let mut found = vec![];
     for entry in cache.snapshot(&prefix, 0).0 {
-        if selector(&call.tree(&entry)?)?.matches(&labels) {
+        let budget = call.tree(&entry)?;
+        let selector = Selector::from_object(budget.pointer("/spec/selector").unwrap_or(&Value::Null)).map_err(Status::internal)?;
+        if selector.matches(&labels) {
             found.push(entry);
         }
     }
     Ok(found)
-}
-
-fn selector(budget: &Value) -> Result<Selector, Status> {
-    let Some(selector) = budget.pointer("/spec/selector").filter(|s| s.is_object()) else { return Ok(Selector::nothing()) };
-    let expressions: Vec<(String, String, Vec<String>)> = selector["matchExpressions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|e| {
-            let values = e["values"].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned));
-            (e["key"].as_str().unwrap_or("").to_owned(), e["operator"].as_str().unwrap_or("").to_owned(), values.collect())
-        })
-        .collect();
-    let labels = string_map(selector.get("matchLabels"));
-    Selector::from_parts(Some(&labels), expressions.iter().map(|(k, o, v)| (k.as_str(), o.as_str(), v.as_slice())))
-        .map_err(Status::internal)
 }
 
 /// Takes one disruption out of a budget.

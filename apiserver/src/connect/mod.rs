@@ -1,13 +1,18 @@
 //! What is served by a handler of its own: reviews, bindings, and connections to kubelets.
 
+pub mod admitted;
+pub mod backend;
 pub mod binding;
 pub mod component_status;
 pub mod eviction;
+pub mod headers;
+mod html;
 pub mod impersonate;
 pub mod kubelet;
 pub mod paths;
 pub mod proxy;
 pub mod reviews;
+pub mod stream;
 pub mod token;
 pub mod tunnel;
 
@@ -30,7 +35,7 @@ const HANDLERS: &[(&str, &str, &str, Handler)] = &[
     ("", "pods", "eviction", eviction::evict),
     ("", "pods", "exec", kubelet::stream),
     ("", "pods", "log", kubelet::log),
-    ("", "pods", "portforward", kubelet::port_forward),
+    ("", "pods", "portforward", kubelet::stream),
     ("", "pods", "proxy", proxy::pod),
     ("", "serviceaccounts", "token", token::request),
     ("", "services", "proxy", proxy::service),
@@ -50,11 +55,13 @@ pub async fn dispatch(call: Call, request: Request) -> Result<Response, Status> 
     let wanted = (&*call.row.group, &*call.row.plural, call.info.subresource.as_str());
     let found = HANDLERS.iter().find(|(group, plural, sub, _)| (*group, *plural, *sub) == wanted);
     let allowed = match call.row.subresource(&call.info.subresource) {
+        // OPTIONS has no verb; what it asks of a proxied server is that server's to say.
+        Some(crate::resource::Subresource::Custom { name, .. }) if name == "proxy" && call.info.verb.is_empty() => true,
         Some(crate::resource::Subresource::Custom { verbs, .. }) => verbs.contains(&call.info.verb.as_str()),
         _ => call.row.verbs.iter().any(|v| v.name() == call.info.verb),
     };
     match found {
         Some((.., handler)) if allowed => handler(call, request).await,
-        _ => Err(Status::method_not_supported(&call.row.group, &call.row.plural, &call.info.verb)),
+        _ => Err(crate::http::serve::not_allowed(&call.row, &call.info)),
     }
 }

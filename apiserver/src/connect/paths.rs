@@ -9,9 +9,10 @@ use http::{HeaderValue, header};
 use serde_json::json;
 
 use crate::auth::User;
+use crate::http::pretty::AsItIs;
 use crate::http::query::Query;
 use crate::http::respond::{self, with_type};
-use crate::openapi::Document;
+use crate::openapi::{Addition, Document, OpenApi};
 use crate::server::Server;
 
 /// The type of OpenAPI 2 as protobuf: the name that clients ask for has an `@`, which no media type may have.
@@ -28,15 +29,24 @@ pub fn answer(server: &Arc<Server>, request: &Request, _user: &User) -> Option<R
         "/openapi/v2" => {
             let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
             let protobuf = accept.contains("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
-            Some(Ok(document(request, &openapi.v2(protobuf), if protobuf { V2_PROTOBUF_SENT } else { "application/json" })))
+            let others = server.aggregation.others(&server.hub);
+            let additions: Vec<&Addition> = others.iter().filter_map(|o| o.known.swagger.as_deref()).collect();
+            Some(Ok(document(
+                request,
+                &openapi.v2_merged(protobuf, &additions),
+                if protobuf { V2_PROTOBUF_SENT } else { "application/json" },
+            )))
         }
-        "/openapi/v3" => Some(Ok(with_type(200, "application/json", openapi.index()))),
+        "/openapi/v3" => Some(index(server, &openapi)),
         "/.well-known/openid-configuration" => {
             let issuer = server.authenticator.tokens.issuer();
-            json(json!({
+            let configuration = json!({
                 "issuer": issuer, "jwks_uri": format!("{issuer}/openid/v1/jwks"), "response_types_supported": ["id_token"],
                 "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256", "RS256"],
-            }))
+            });
+            let mut response = with_type(200, "application/json", configuration.to_string());
+            response.extensions_mut().insert(AsItIs);
+            Some(Ok(response))
         }
         "/openid/v1/jwks" => Some(Ok(with_type(200, "application/jwk-set+json", server.authenticator.tokens.jwks().to_string()))),
         _ => {
@@ -50,6 +60,20 @@ pub fn answer(server: &Arc<Server>, request: &Request, _user: &User) -> Option<R
             Some(Ok(response))
         }
     }
+}
+
+/// The index of OpenAPI documents: our own and those of aggregated servers.
+fn index(server: &Server, openapi: &OpenApi) -> Result<Response, Status> {
+    let others = server.aggregation.others(&server.hub);
+    let mut documented = others.iter().filter(|o| !o.known.openapi.is_empty()).peekable();
+    if documented.peek().is_none() {
+        return Ok(with_type(200, "application/json", openapi.index()));
+    }
+    let mut index: serde_json::Value = serde_json::from_slice(&openapi.index()).map_err(Status::internal)?;
+    for other in documented {
+        index["paths"][format!("apis/{}/{}", other.group, other.version)] = json!({"serverRelativeURL": other.known.openapi});
+    }
+    Ok(with_type(200, "application/json", index.to_string()))
 }
 
 fn document(request: &Request, document: &Document, content_type: &'static str) -> Response {
@@ -71,13 +95,19 @@ fn document(request: &Request, document: &Document, content_type: &'static str) 
     response
 }
 
+/// The commit that was built, for whoever builds with this variable set.
+const COMMIT: &str = match option_env!("FERRITE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// `/version`: the Kubernetes whose API this is, and the Ferrite that serves it.
 fn version() -> serde_json::Value {
     let version = daemon::KUBERNETES_VERSION;
     let mut numbers = version.trim_start_matches('v').split('.');
     json!({
         "major": numbers.next(), "minor": numbers.next(), "emulationMajor": "1", "emulationMinor": "35", "minCompatibilityMajor": "1", "minCompatibilityMinor": "34",
-        "gitVersion": format!("{version}+ferrite{}", env!("CARGO_PKG_VERSION")), "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "gitVersion": format!("{version}+ferrite{}", env!("CARGO_PKG_VERSION")), "gitCommit": COMMIT, "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "none", "compiler": "rustc", "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
     })
 }
@@ -102,6 +132,10 @@ fn paths(server: &Server) -> serde_json::Value {
     for row in server.catalog.load().rows().iter().filter(|r| !r.group.is_empty()) {
         paths.push(format!("/apis/{}", row.group));
         paths.push(format!("/apis/{}/{}", row.group, row.version));
+    }
+    for other in server.aggregation.others(&server.hub) {
+        paths.push(format!("/apis/{}", other.group));
+        paths.push(format!("/apis/{}/{}", other.group, other.version));
     }
     paths.sort();
     paths.dedup();

@@ -7,6 +7,7 @@ use axum::response::Response;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use crate::admission::{Admission, Operation};
 use crate::auth::rbac::Rule;
 use crate::auth::{Attributes, User};
 use crate::http::{decode, respond};
@@ -20,6 +21,7 @@ async fn posted(call: &Call, request: Request) -> Result<Value, Status> {
     let mut object = call.decode_body(&body, &options, &mut vec![])?;
     write::identify(call, &mut object)?;
     write::default(call, &mut object)?;
+    Admission::new(call, Operation::Create, "", options.dry_run).run(&mut object, &mut vec![]).await?;
     let errors = call.row.hooks.create(&mut object, call.cx()).map_err(|e| call.unfit(&e))?;
     call.valid(object.name(), &errors)?;
     Ok(object)
@@ -52,7 +54,7 @@ pub fn token(call: Call, request: Request) -> BoxFuture<'static, Result<Response
             .flatten()
             .filter_map(|a| a.as_str().map(str::to_owned))
             .collect();
-        let verified = call.server.authenticator.tokens.verify(&token, &audiences, &call.server.hub);
+        let verified = call.server.authenticator.token(&token, &audiences);
         review["status"] = match verified {
             Ok(verified) => json!({"authenticated": true, "user": shown(&verified.user), "audiences": verified.audiences}),
             Err(why) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),

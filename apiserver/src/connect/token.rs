@@ -8,8 +8,10 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::admission::{Admission, Operation};
 use crate::auth::tokens::{Bound, Reference};
 use crate::http::{decode, render, respond};
+use crate::verbs::options::WriteOptions;
 use crate::verbs::{Call, metadata};
 
 /// The shortest life that may be asked for, in seconds.
@@ -28,6 +30,8 @@ pub fn request(call: Call, request: Request) -> BoxFuture<'static, Result<Respon
         }
         let body = decode::read(&call.headers, request.into_body()).await?;
         let mut review = decode::tree(&call.headers, &body)?;
+        let dry_run = WriteOptions::parse(&call)?.dry_run;
+        Admission::new(&call, Operation::Create, "token", dry_run).run(&mut review, &mut vec![]).await?;
         call.server.hub.fresh().await?;
         let entry = call.row.cache.get(&call.row.rest(&call.info.namespace, &call.info.name)).ok_or_else(|| call.not_found())?;
         let account = call.tree(&entry)?;

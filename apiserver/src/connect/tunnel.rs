@@ -1,7 +1,7 @@
 //! Passing a request on to another server, upgrades included: bytes in, bytes out, untouched.
 //!
-//! After a checked 101 both connections are joined until either side goes. Header case, duplicate headers and half-closed streams are
-//! kept, because the protocols above (SPDY, WebSocket) are none of our business.
+//! After a 101 both connections are joined until either side goes, the server stops, or the user loses the right to it. Header case,
+//! duplicate headers and half-closed streams are kept, because the protocols above (SPDY, WebSocket) are none of our business here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,110 +10,148 @@ use api::status::Status;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderName, StatusCode, Uri, header};
+use http::{StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(10);
-/// The size of each copying buffer, in bytes.
-const BUFFER: usize = 32 << 10;
-/// Headers that belong to one connection and not to the next.
-const HOP_BY_HOP: [HeaderName; 6] =
-    [header::CONNECTION, header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION, header::TE, header::TRAILER, header::TRANSFER_ENCODING];
+pub use super::backend::Target;
+use super::backend::{self, Unreachable};
+use super::headers;
+use crate::auth::{Attributes, User};
+use crate::server::Server;
+use crate::verbs::Call;
 
-/// Where a request goes.
+/// Upgraded connections at once. Each holds two sockets and some 128 KiB; upstream has no bound but its memory.
+const MOST: usize = 4_096;
+/// How often it is looked whether a user still may what an open tunnel does.
+const REAUTHORISE: Duration = Duration::from_secs(10);
+
+/// The places for tunnels.
 #[derive(Debug, Clone)]
-pub struct Target {
-    /// Host or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// TLS, when the target speaks it.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Path and query.
-    pub path: String,
+pub struct Tunnels(Arc<Semaphore>);
+
+impl Default for Tunnels {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST)))
+    }
 }
 
-/// What joined tunnels need besides their ends.
-trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Io for T {}
-
-async fn dial(target: &Target) -> std::io::Result<Box<dyn Io>> {
-    let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
-    stream.set_nodelay(true)?;
-    let Some(tls) = &target.tls else { return Ok(Box::new(stream)) };
-    let name = rustls::pki_types::ServerName::try_from(target.host.clone()).map_err(std::io::Error::other)?;
-    Ok(Box::new(tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await?))
+/// What lets a tunnel be. Upgraded connections outlive their request by hours, so the right to them is looked at again and again.
+#[derive(Debug)]
+pub struct Permit {
+    server: Arc<Server>,
+    user: User,
+    attributes: Attributes,
+    _place: OwnedSemaphorePermit,
 }
 
-/// Passes `request` to `target` and its answer back.
+impl Permit {
+    /// A permit for what a user asks for.
+    ///
+    /// # Errors
+    /// 429 when there are too many tunnels already.
+    pub fn take(server: &Arc<Server>, user: &User, attributes: Attributes) -> Result<Self, Status> {
+        let place = server.tunnels.0.clone().try_acquire_owned();
+        let place = place.map_err(|_| Status::too_many_requests("too many connections to pods and nodes, please try again later", 1))?;
+        Ok(Self { server: server.clone(), user: user.clone(), attributes, _place: place })
+    }
+
+    /// A permit to create what a call is about.
+    ///
+    /// # Errors
+    /// 429 when there are too many tunnels already.
+    pub fn to_create(call: &Call) -> Result<Self, Status> {
+        Self::take(&call.server, &call.user, Attributes { verb: "create".to_owned(), ..Attributes::from(&call.info) })
+    }
+
+    /// Returns when the tunnel has to end for our own reasons.
+    pub async fn lost(&self) {
+        loop {
+            tokio::select! {
+                () = self.server.shutdown.cancelled() => return,
+                () = tokio::time::sleep(REAUTHORISE) => {}
+            }
+            if !self.server.authorizer.allows(&self.user, &self.attributes) {
+                tracing::info!(why = self.attributes.refusal(&self.user.name), "ending a connection whose right was taken away");
+                return;
+            }
+        }
+    }
+}
+
+/// What a request that cannot be passed on is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// A service or pod: 503.
+    Service,
+    /// A kubelet, for an upgraded connection.
+    Dialing,
+    /// A kubelet, for its answer.
+    Get,
+}
+
+impl Asking {
+    /// The refusal, in upstream's words.
+    #[must_use]
+    pub fn failed(self, target: &Target, error: &Unreachable) -> Status {
+        match self {
+            Self::Service => Status::unavailable(format!("error trying to reach service: {error}")),
+            Self::Dialing => Status::new(500, "", format!("error dialing backend: {error}")),
+            Self::Get => Status::new(500, "", format!("Get {:?}: {error}", target.url())),
+        }
+    }
+}
+
+/// Passes a call's request to `target`, without what says who the client is, and its answer back.
 ///
 /// # Errors
-/// 503 when the target cannot be reached, 400 for a path that is none.
-pub async fn forward(mut request: Request, target: Target, shutdown: CancellationToken) -> Result<Response, Status> {
-    let unreachable =
-        |why: String| Status::unavailable(format!("error trying to reach service: dial tcp {}:{}: {why}", target.host, target.port));
-    let io = match tokio::time::timeout(CONNECT, dial(&target)).await {
-        Ok(Ok(io)) => io,
-        Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Err(_) => return Err(unreachable("i/o timeout".to_owned())),
-    };
-    let upgrading = request.headers().contains_key(header::UPGRADE);
-    let client = upgrading.then(|| hyper::upgrade::on(&mut request));
-    *request.uri_mut() = target.path.parse::<Uri>().map_err(|e| Status::bad_request(format!("{:?}: {e}", target.path)))?;
-    *request.version_mut() = http::Version::HTTP_11;
-    let headers = request.headers_mut();
-    // The user's credentials are for us alone.
-    headers.remove(header::AUTHORIZATION);
-    if !upgrading {
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
-        }
-    }
-    if let Ok(host) = format!("{}:{}", target.host, target.port).parse() {
-        headers.insert(header::HOST, host);
-    }
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .preserve_header_case(true)
-        .handshake::<_, Body>(TokioIo::new(io))
-        .await
-        .map_err(|e| unreachable(e.to_string()))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a proxied connection ended");
-        }
-    });
-    let mut response = sender.send_request(request).await.map_err(|e| unreachable(e.to_string()))?;
+/// A target that cannot be reached.
+pub async fn forward(call: &Call, mut request: Request, target: &Target, asking: Asking) -> Result<Response, Status> {
+    headers::anonymous(request.headers_mut());
+    pass(request, target, asking, || Permit::take(&call.server, &call.user, Attributes::from(&call.info))).await
+}
+
+/// Passes `request` to `target` and its answer back. The request's headers get ready for the next hop, the answer's for the client; what
+/// the request says of its user is its caller's to see to. An upgraded connection needs a permit.
+///
+/// # Errors
+/// A target that cannot be reached.
+pub async fn pass(
+    mut request: Request,
+    target: &Target,
+    asking: Asking,
+    permit: impl FnOnce() -> Result<Permit, Status>,
+) -> Result<Response, Status> {
+    let upgrade = if headers::is_upgrade(request.headers()) { Some((hyper::upgrade::on(&mut request), permit()?)) } else { None };
+    let host = host(&request);
+    headers::onward(request.headers_mut());
+    let host = host.unwrap_or_else(|| target.authority());
+    request.headers_mut().insert(header::HOST, host.parse().map_err(|_| Status::bad_request(format!("invalid host {host:?}")))?);
+    let mut response = backend::send(target, request).await.map_err(|e| asking.failed(target, &e))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client) = client else { return Err(Status::internal("the server upgraded a request that asked for no upgrade")) };
+        let Some((client, permit)) = upgrade else {
+            return Err(Status::internal("the server upgraded a request that asked for no upgrade"));
+        };
         let server = hyper::upgrade::on(&mut response);
-        tokio::spawn(join(client, server, shutdown));
-        let (parts, _) = response.into_parts();
-        return Ok(Response::from_parts(parts, Body::empty()));
+        tokio::spawn(async move {
+            let (client, server) = match tokio::try_join!(client, server) {
+                Ok(both) => both,
+                Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
+            };
+            tokio::select! {
+                () = daemon::join::join(TokioIo::new(client), TokioIo::new(server)) => {}
+                () = permit.lost() => {}
+            }
+        });
+        return Ok(response.map(|_| Body::empty()));
     }
-    for name in &HOP_BY_HOP {
-        response.headers_mut().remove(name);
-    }
+    headers::back(&mut response);
     Ok(response.map(Body::new))
 }
 
-async fn join(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade, shutdown: CancellationToken) {
-    let (client, server) = match tokio::join!(client, server) {
-        (Ok(client), Ok(server)) => (client, server),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::debug!(%error, "an upgrade was not completed");
-            return;
-        }
-    };
-    let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-    tokio::select! {
-        joined = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER) => {
-            if let Err(error) = joined {
-                tracing::debug!(%error, "a tunnel ended");
-            }
-        }
-        () = shutdown.cancelled() => {}
-    }
+/// The host that the client asked for: HTTP/2 says it in the URL.
+#[must_use]
+pub fn host(request: &Request) -> Option<String> {
+    let header = request.headers().get(header::HOST).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    header.or_else(|| request.uri().authority().map(ToString::to_string)).filter(|h| !h.is_empty())
 }

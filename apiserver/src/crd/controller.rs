@@ -2,7 +2,6 @@
 //! they are; a definition that goes takes its objects with it first.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::object::Meta as _;
@@ -17,6 +16,7 @@ use crate::openapi::OpenApi;
 use crate::resource::Resource;
 use crate::resources::cells::text;
 use crate::server::Server;
+use crate::start::Stage;
 use crate::storage::Entry;
 use crate::verbs::options::DeleteOptions;
 use crate::verbs::projection::Part;
@@ -28,28 +28,21 @@ const PREFIX: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/"
 /// How often something that is not done yet is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Runs until the server stops. `builtin` are the rows besides those of definitions; `ready` says that every definition was looked at once.
-pub async fn run(server: Arc<Server>, builtin: Vec<Resource>, ready: Arc<AtomicBool>) {
-    let shutdown = server.shutdown.clone();
-    let work = async {
-        while let Err(status) = server.hub.reach(0).await {
-            tracing::warn!(%status, "waiting for the storage to be listed");
+/// Runs for as long as the server; tells the start when every definition was looked at once. `builtin` are the rows besides those of definitions.
+pub async fn run(server: Arc<Server>, builtin: Vec<Resource>) {
+    while let Err(status) = server.hub.reach(0).await {
+        tracing::warn!(%status, "waiting for the storage to be listed");
+    }
+    let cache = server.hub.cache(PREFIX);
+    let mut served = Served { builtin, definitions: vec![] };
+    loop {
+        let (entries, _, mut cursor) = cache.snapshot("", 0);
+        let done = pass(&server, &mut served, &entries).await;
+        server.start.done(Stage::CustomResources);
+        tokio::select! {
+            () = cursor.moved() => {}
+            () = tokio::time::sleep(AGAIN), if !done => {}
         }
-        let cache = server.hub.cache(PREFIX);
-        let mut served = Served { builtin, definitions: vec![] };
-        loop {
-            let (entries, _, mut cursor) = cache.snapshot("", 0);
-            let done = pass(&server, &mut served, &entries).await;
-            ready.store(true, Ordering::Release);
-            tokio::select! {
-                () = cursor.moved() => {}
-                () = tokio::time::sleep(AGAIN), if !done => {}
-            }
-        }
-    };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = work => {}
     }
 }
 
@@ -78,6 +71,7 @@ impl Served {
         let rows: Vec<Resource> = self.builtin.iter().cloned().chain(crds.iter().flat_map(row::rows)).collect();
         server.openapi.store(Arc::new(OpenApi::new(rows.iter().filter_map(crate::run::document).collect())));
         server.catalog.store(Arc::new(Catalog::new(rows, &server.hub)));
+        server.catalogs.send_modify(|n| *n += 1);
         tracing::info!(definitions = definitions.len(), "custom resources are served");
         self.definitions = definitions;
     }
@@ -130,7 +124,8 @@ async fn finalize(server: &Arc<Server>, crd: &Value) -> Result<bool, Status> {
     if let Some(objects) = objects(server, crd)? {
         server.hub.fresh().await?;
         if !objects.row.cache.is_empty() {
-            delete::collection(&objects, &DeleteOptions::default()).await?;
+            // As upstream: nobody is asked about what goes with its definition.
+            delete::collection(&objects, &DeleteOptions { admitted: true, ..DeleteOptions::default() }).await?;
             server.hub.fresh().await?;
         }
         if !objects.row.cache.is_empty() {

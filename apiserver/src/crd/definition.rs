@@ -6,9 +6,8 @@ use api::field::{Errors, Path};
 use api::object::Meta as _;
 use serde_json::Value;
 
-use super::schema::has_validations;
 use super::status::FINALIZER;
-use super::{json_path, structural};
+use super::{json_path, rules_check, structural};
 use crate::resource::{Cx, Deletion, Strategy};
 use crate::resources::cells::{items, text};
 
@@ -40,7 +39,13 @@ fn check(crd: &Value, old: Option<&Value>, errors: &mut Errors) {
     for (path, schema) in schemas(crd) {
         // What stands there already may stay.
         if !before.contains(&schema) {
-            structural::check(schema, &path, errors);
+            let mut found = Errors::new();
+            structural::check(schema, &path, &mut found);
+            // Rules are about schemas that are what they should be.
+            if found.is_empty() {
+                rules_check::check(schema, &path, &mut found);
+            }
+            errors.0.append(&mut found.0);
         }
     }
     for (i, version) in items(crd, "/spec/versions").iter().enumerate() {
@@ -88,12 +93,7 @@ impl Strategy for DefinitionRules {
         self.0.update_part(part, new, old, cx)
     }
     fn warnings(&self, obj: &Value) -> Vec<String> {
-        let mut warnings = self.0.warnings(obj);
-        let unevaluated = schemas(obj).into_iter().filter(|(_, schema)| has_validations(schema));
-        warnings.extend(
-            unevaluated.map(|(path, _)| format!("{path}: x-kubernetes-validations are stored, but this server does not evaluate them")),
-        );
-        warnings
+        self.0.warnings(obj)
     }
     fn deletion(&self, obj: &mut Value, requested: Option<i64>, cx: Cx<'_>) -> Result<Deletion, String> {
         // Its objects go first: the controller takes the finalizer off when they are gone.
@@ -112,7 +112,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::resource::NoRules;
 
     fn errors(versions: Value, expect: Expect) {
         let mut errors = Errors::new();
@@ -136,16 +135,6 @@ mod tests {
             expect![[r#"
                 spec.versions[0].additionalPrinterColumns[0].jsonPath: Invalid value: "spec": unexpected "spec" in "spec"
                 spec.versions[0].selectableFields[0].jsonPath: Invalid value: ".a[0]": is an invalid path: must be a simple json path with leading ."#]],
-        );
-    }
-
-    #[test]
-    fn rules_that_are_not_evaluated_are_told() {
-        let schema = json!({"openAPIV3Schema": {"properties": {"spec": {"x-kubernetes-validations": [{"rule": "true"}]}}}});
-        let crd = json!({"spec": {"versions": [{"name": "v1", "schema": schema}]}});
-        assert_eq!(
-            DefinitionRules(Arc::new(NoRules)).warnings(&crd),
-            ["spec.validation.openAPIV3Schema: x-kubernetes-validations are stored, but this server does not evaluate them"]
         );
     }
 }

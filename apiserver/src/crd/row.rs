@@ -1,13 +1,14 @@
 //! A version of a definition as a row of the engine.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::field::Errors;
-use api::object::{Meta as _, api_version};
-use api::schema::{Gvk, Schema, SchemaNode, check};
-use api::status::Status;
+use api::object::Meta as _;
+use api::schema::{Gvk, Schema};
 use serde_json::Value;
 
+use super::convert::Versions;
+use super::rules::{self, Rules};
 use super::schema::Node;
 use super::{defaults, json_path, validate};
 use crate::resource::{
@@ -61,7 +62,7 @@ fn row(crd: &Value, version: &Value) -> Resource {
         stored_as: (group.into(), plural.clone().into()),
         plural: plural.into(),
         schema: Some(schema),
-        hooks: Arc::new(CustomRules { node, has_status, scale }),
+        hooks: Arc::new(CustomRules { node, openapi, rules: OnceLock::new(), has_status, scale }),
         ..Resource::namespaced("", "", "", "")
     }
 }
@@ -106,7 +107,12 @@ fn selectable(crd: &Value) -> Vec<Selectable> {
     for field in items(crd, "/spec/versions").iter().flat_map(|v| items(v, "/selectableFields")) {
         let path = text(field, "/jsonPath");
         let Some(pointer) = json_path::pointer(path) else { continue };
-        let one = Selectable { field: path.trim_start_matches('.').to_owned().into(), pointer: pointer.into(), absent: "".into() };
+        let one = Selectable {
+            field: path.trim_start_matches('.').to_owned().into(),
+            pointer: pointer.into(),
+            absent: "".into(),
+            instead: "".into(),
+        };
         if !out.contains(&one) {
             out.push(one);
         }
@@ -114,51 +120,27 @@ fn selectable(crd: &Value) -> Vec<Selectable> {
     out
 }
 
-/// What lies between the stored form and a version's. Nothing, as long as every object was written in this version under this definition;
-/// after that, what is read is pruned and defaulted by the definition as it is now.
+/// What lies between the stored form and a version's. Nothing, as long as every object was written by this version's schema under this
+/// definition; else what is read is converted, pruned and defaulted by the definition as it is now.
 fn conversion(crd: &Value, version: &Value, schema: &Arc<CustomSchema>, node: &Arc<Node>) -> Option<Conversion> {
-    let group = text(crd, "/spec/group");
     let name = text(version, "/name");
     let stored = items(crd, "/spec/versions").iter().find(|v| flag(v, "/storage")).map_or(name, |v| text(v, "/name"));
     let first = crd.meta().and_then(|m| m.get("generation")).and_then(Value::as_i64).unwrap_or(1) <= 1;
     let only = items(crd, "/status/storedVersions").iter().all(|v| v == stored);
-    if name == stored && first && only {
+    let mut others = items(crd, "/spec/versions").iter().filter(|v| flag(v, "/served"));
+    if name == stored && first && only && others.all(|v| v["schema"] == version["schema"]) {
         return None;
     }
-    let (to, from) = (api_version(group, stored), api_version(group, name));
-    let by_webhook = name != stored && text(crd, "/spec/conversion/strategy") == "Webhook";
-    let kind = text(crd, "/spec/names/kind").to_owned();
-    let refuse = move |version: &str| -> Result<(), Status> {
-        if !by_webhook {
-            return Ok(());
-        }
-        Err(Status::internal(format!("conversion webhook for {version}, Kind={kind} failed: conversion by webhook is not served")))
-    };
-    let refuse = Arc::new(refuse);
-    let to_stored = {
-        let (refuse, from) = (refuse.clone(), from.clone());
-        move |mut object: Value| -> Result<Value, Status> {
-            refuse(&from)?;
-            object["apiVersion"] = to.as_str().into();
-            Ok(object)
-        }
-    };
-    let (schema, node) = (schema.clone(), node.clone());
-    let from_stored = move |mut object: Value| -> Result<Value, Status> {
-        refuse(&from)?;
-        object["apiVersion"] = from.as_str().into();
-        if let Some(root) = schema.schema.messages().first() {
-            object = check::conform(object, SchemaNode::new(&schema.schema, &root.ty)).map_err(Status::internal)?.value;
-        }
-        defaults::apply(&mut object, &node);
-        Ok(object)
-    };
-    Some(Conversion { to_stored: Arc::new(to_stored), from_stored: Arc::new(from_stored) })
+    let differs = name != stored || !only;
+    Some(Conversion::Versions(Arc::new(Versions::new(crd, name, stored, differs, schema.clone(), node.clone()))))
 }
 
 /// The rules of custom resources: their schema's.
 struct CustomRules {
     node: Arc<Node>,
+    openapi: Arc<Value>,
+    /// The rules in CEL, compiled when the first object is written.
+    rules: OnceLock<Rules>,
     has_status: bool,
     /// Where the replicas are.
     scale: Option<(String, String)>,
@@ -170,6 +152,10 @@ impl CustomRules {
         validate::validate(&self.node, new, old, &mut errors);
         if let Some((spec, status)) = &self.scale {
             validate::scale(new, spec, status, &mut errors);
+        }
+        let rules = self.rules.get_or_init(|| Rules::compile(&self.openapi));
+        if !rules.is_empty() && !rules::blocked(&mut errors) {
+            rules.evaluate(new, old, &mut errors);
         }
         errors
     }
@@ -231,7 +217,7 @@ mod tests {
     fn a_definition_makes_a_row_of_each_served_version() {
         let rows = rows(&crd());
         let shown: Vec<String> = rows.iter().map(|r| format!("{r:?} {} {}", r.kind, r.conversion.is_some())).collect();
-        assert_eq!(shown, ["x.io/v1/tabs Tab false", "x.io/v1beta1/tabs Tab true"]);
+        assert_eq!(shown, ["x.io/v1/tabs Tab true", "x.io/v1beta1/tabs Tab true"]);
         let row = &rows[0];
         assert_eq!((row.storage_prefix().as_str(), row.list_kind.as_ref(), row.short_names.len()), ("/registry/x.io/tabs/", "TabList", 1));
         assert_eq!(row.subresources.iter().map(Subresource::name).collect::<Vec<_>>(), ["status", "scale"]);
@@ -267,18 +253,11 @@ mod tests {
         let mut changed = crd();
         changed["metadata"]["generation"] = 2.into();
         changed["status"]["storedVersions"] = json!(["v1beta1", "v1"]);
-        let conversion = rows(&changed).remove(0).conversion.unwrap();
-        let read =
-            (conversion.from_stored)(json!({"apiVersion": "x.io/v1beta1", "metadata": {"name": "a"}, "spec": {"image": "a", "gone": 1}}));
+        let row = rows(&changed).remove(0);
+        let read = row
+            .versions()
+            .unwrap()
+            .settle(json!({"apiVersion": "x.io/v1beta1", "metadata": {"name": "a"}, "spec": {"image": "a", "gone": 1}}));
         assert_eq!(read.unwrap(), json!({"apiVersion": "x.io/v1", "metadata": {"name": "a"}, "spec": {"image": "a", "replicas": 1}}));
-    }
-
-    #[test]
-    fn conversion_by_webhook_is_refused() {
-        let mut crd = crd();
-        crd["spec"]["conversion"] = json!({"strategy": "Webhook"});
-        let conversion = rows(&crd).remove(1).conversion.unwrap();
-        expect!["Internal error occurred: conversion webhook for x.io/v1beta1, Kind=Tab failed: conversion by webhook is not served"]
-            .assert_eq(&(conversion.to_stored)(json!({})).unwrap_err().message);
     }
 }

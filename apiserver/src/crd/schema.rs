@@ -98,19 +98,6 @@ pub fn flag(schema: &Value, key: &str) -> bool {
     schema.get(key) == Some(&Value::Bool(true))
 }
 
-/// Whether any part of a schema has `x-kubernetes-validations`.
-#[must_use]
-pub fn has_validations(schema: &Value) -> bool {
-    match schema {
-        Value::Object(map) => {
-            map.get("x-kubernetes-validations").is_some_and(|v| v.as_array().is_some_and(|l| !l.is_empty()))
-                || map.iter().any(|(k, v)| !matches!(k.as_str(), "default" | "enum" | "example") && has_validations(v))
-        }
-        Value::Array(list) => list.iter().any(has_validations),
-        _ => false,
-    }
-}
-
 impl Node {
     /// Compiles a schema.
     #[must_use]
@@ -174,6 +161,12 @@ impl Node {
             (None, Additional::Of(node)) => Some(node),
             _ => None,
         }
+    }
+
+    /// `x-kubernetes-int-or-string`
+    #[must_use]
+    pub fn int_or_string(&self) -> bool {
+        self.types.len() == 2
     }
 
     /// Whether it, or a place inside, has a default.

@@ -215,7 +215,9 @@ fn nested(value: &Value, structural: Option<&Value>, path: &Path, errors: &mut E
         };
         errors.forbidden(&path.child(keyword), why);
     }
-    if !list(value, "x-kubernetes-validations").is_empty() {
+    // Rules within `allOf` hold like any others.
+    let elsewhere = [".anyOf[", ".oneOf[", ".not"].iter().any(|k| path.as_str().contains(k));
+    if elsewhere && !list(value, "x-kubernetes-validations").is_empty() {
         errors.forbidden(&path.child("x-kubernetes-validations"), "must be empty to be structural");
     }
     let properties = structural.and_then(|s| s.get("properties"));

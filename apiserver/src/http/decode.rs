@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::verbs::Call;
 use crate::verbs::options::{Validation, WriteOptions};
+use crate::yaml::Document;
 
 /// The most bytes of a request's body, as upstream.
 pub const MAX_BODY: usize = 3 << 20;
@@ -45,15 +46,14 @@ fn content_type(headers: &HeaderMap) -> &str {
 pub fn tree(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
     match content_type(headers) {
         "application/json" | "" => api::json::parse_strict(body).map(|(value, _)| value).map_err(Status::bad_request),
-        "application/yaml" | "application/apply-patch+yaml" => yaml(body),
+        "application/yaml" | "application/apply-patch+yaml" => yaml(body).map(|document| document.value),
         "application/vnd.kubernetes.protobuf" => protobuf(body),
         _ => Err(Status::unsupported_media_type(&ACCEPTED)),
     }
 }
 
-fn yaml(body: &Bytes) -> Result<Value, Status> {
-    let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("error converting YAML to JSON: yaml: invalid UTF-8"))?;
-    serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error converting YAML to JSON: yaml: {e}")))
+fn yaml(body: &Bytes) -> Result<Document, Status> {
+    crate::yaml::parse(body).map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
 fn protobuf(body: &Bytes) -> Result<Value, Status> {
@@ -71,6 +71,13 @@ impl Call {
         }
         let decoded = match content_type(&self.headers) {
             "application/json" | "" => check::decode(body, self.schema()).map_err(|e| self.unreadable(&e, body))?,
+            "application/yaml" => {
+                let document = yaml(body)?;
+                let duplicates = document.strict_error();
+                let mut decoded = self.conform(document.value, body)?;
+                decoded.strict.splice(0..0, duplicates);
+                decoded
+            }
             _ => self.conform(tree(&self.headers, body)?, body)?,
         };
         self.strictly(decoded, options, warnings)

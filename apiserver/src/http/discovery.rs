@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::respond::with_type;
+use crate::aggregation::Other;
 use crate::catalog::{Catalog, Served};
 use crate::resource::{Resource, Scope, Subresource};
 
@@ -17,18 +18,21 @@ const AGGREGATED_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;
 
 /// The answer to a discovery path, if it is one.
 #[must_use]
-pub fn discovery(catalog: &Catalog, path: &str, headers: &HeaderMap) -> Option<Response> {
+pub fn discovery(catalog: &Catalog, others: &[Other], path: &str, headers: &HeaderMap) -> Option<Response> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let body = match parts.as_slice() {
-        ["api" | "apis"] if aggregated_type(accept).is_some() => return Some(aggregated(catalog, parts[0] == "api", accept, headers)),
+        ["api" | "apis"] if aggregated_type(accept).is_some() => {
+            return Some(aggregated(catalog, others, parts[0] == "api", accept, headers));
+        }
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
         ["apis"] => {
-            let groups: Vec<Value> = groups(catalog).into_iter().filter(|(g, _)| !g.is_empty()).map(|(g, v)| group(&g, &v)).collect();
+            let groups: Vec<Value> =
+                groups(catalog, others).into_iter().filter(|(g, _)| !g.is_empty()).map(|(g, v)| group(&g, &v)).collect();
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         ["apis", name] => {
-            let (name, versions) = groups(catalog).into_iter().find(|(g, _)| g == name)?;
+            let (name, versions) = groups(catalog, others).into_iter().find(|(g, _)| g == name)?;
             let mut group = group(&name, &versions);
             group["kind"] = "APIGroup".into();
             group["apiVersion"] = "v1".into();
@@ -41,14 +45,15 @@ pub fn discovery(catalog: &Catalog, path: &str, headers: &HeaderMap) -> Option<R
     Some(with_type(200, "application/json", body.to_string()))
 }
 
-/// Groups with their versions, in the rows' order.
-fn groups(catalog: &Catalog) -> Vec<(String, Vec<String>)> {
+/// Groups with their versions, in the rows' order; those that others serve come last.
+fn groups(catalog: &Catalog, others: &[Other]) -> Vec<(String, Vec<String>)> {
     let mut out: Vec<(String, Vec<String>)> = vec![];
-    for row in catalog.rows() {
-        match out.iter_mut().find(|(g, _)| *g == row.group) {
-            Some((_, versions)) if versions.iter().any(|v| *v == row.version) => {}
-            Some((_, versions)) => versions.push(row.version.to_string()),
-            None => out.push((row.group.to_string(), vec![row.version.to_string()])),
+    let own = catalog.rows().iter().map(|r| (r.group.as_ref(), r.version.as_ref()));
+    for (group, version) in own.chain(others.iter().map(|o| (o.group.as_str(), o.version.as_str()))) {
+        match out.iter_mut().find(|(g, _)| *g == group) {
+            Some((_, versions)) if versions.iter().any(|v| *v == version) => {}
+            Some((_, versions)) => versions.push(version.to_owned()),
+            None => out.push((group.to_owned(), vec![version.to_owned()])),
         }
     }
     for (_, versions) in &mut out {
@@ -111,6 +116,7 @@ fn resources(catalog: &Catalog, group: &str, version: &str) -> Option<Value> {
 #[must_use]
 pub fn part<'a>(row: &'a Resource, sub: &'a Subresource) -> (&'a str, &'a str, &'a str, Vec<&'static str>) {
     match sub {
+        Subresource::Part { replaced_only: true, .. } => (&row.group, &row.version, &row.kind, vec!["update"]),
         Subresource::Status | Subresource::Part { .. } => (&row.group, &row.version, &row.kind, vec!["get", "patch", "update"]),
         Subresource::Scale { .. } => ("autoscaling", "v1", "Scale", vec!["get", "patch", "update"]),
         Subresource::Custom { kind: (group, version, kind), verbs, .. } => (group, version, kind, verbs.to_vec()),
@@ -138,20 +144,28 @@ fn aggregated_type(accept: &str) -> Option<&'static str> {
     })
 }
 
-fn aggregated(catalog: &Catalog, core: bool, accept: &str, headers: &HeaderMap) -> Response {
+fn aggregated(catalog: &Catalog, others: &[Other], core: bool, accept: &str, headers: &HeaderMap) -> Response {
     let kind = aggregated_type(accept).unwrap_or(AGGREGATED);
     let version = if kind == AGGREGATED { "v2" } else { "v2beta1" };
     let mut by_version: BTreeMap<(String, String), Vec<Value>> = BTreeMap::new();
     for row in catalog.rows() {
         by_version.entry((row.group.to_string(), row.version.to_string())).or_default().push(discovered(row));
     }
-    let items: Vec<Value> = groups(catalog)
+    let stale = |group: &str, version: &str| others.iter().any(|o| o.group == group && o.version == version && o.known.stale);
+    for other in others {
+        by_version.insert((other.group.clone(), other.version.clone()), other.known.resources.clone());
+    }
+    let items: Vec<Value> = groups(catalog, others)
         .into_iter()
         .filter(|(g, _)| g.is_empty() == core)
         .map(|(group, versions)| {
             let versions: Vec<Value> = versions
                 .into_iter()
-                .map(|v| json!({"version": v, "resources": by_version.get(&(group.clone(), v.clone())), "freshness": "Current"}))
+                .map(|v| {
+                    let freshness = if stale(&group, &v) { "Stale" } else { "Current" };
+                    let resources = by_version.get(&(group.clone(), v.clone()));
+                    json!({"version": v, "resources": resources, "freshness": freshness})
+                })
                 .collect();
             json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
         })

@@ -46,18 +46,12 @@ struct InFlight {
     request_kind: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
-    priority_level: &'static str,
-}
-
 /// The metrics of requests.
 #[derive(Debug, Clone)]
 pub struct RequestMetrics {
     total: Family<Answered, Counter>,
     duration: Family<Asked, Histogram, fn() -> Histogram>,
     in_flight: Family<InFlight, Gauge>,
-    rejected: Family<Refused, Counter>,
 }
 
 fn histogram() -> Histogram {
@@ -113,7 +107,6 @@ impl RequestMetrics {
                 Family::new_with_constructor(histogram as fn() -> Histogram),
             ),
             in_flight: metrics.register("apiserver_current_inflight_requests", "Requests being served now", Family::default()),
-            rejected: metrics.register("apiserver_flowcontrol_rejected_requests", "Requests that got no seat", Family::default()),
         }
     }
 
@@ -134,12 +127,6 @@ impl RequestMetrics {
         }
         let Asked { component, group, resource, scope, subresource, verb, version } = asked;
         self.total.get_or_create(&Answered { code, component, group, resource, scope, subresource, verb, version }).inc();
-    }
-
-    /// Counts a request that got no seat.
-    pub fn refused(&self, level: super::limits::Level) {
-        let priority_level = if level == super::limits::Level::System { "system" } else { "workload-low" };
-        self.rejected.get_or_create(&Refused { priority_level }).inc();
     }
 }
 
@@ -167,7 +154,9 @@ impl Collector for Objects {
         let Some(server) = self.0.upgrade() else { return Ok(()) };
         let catalog = server.catalog.load();
         let mut family = encoder.encode_descriptor("apiserver_storage_objects", "Stored objects by resource", None, MetricType::Gauge)?;
-        for row in catalog.rows().iter().filter(|r| !r.virtual_kind && r.conversion.is_none()) {
+        for row in
+            catalog.rows().iter().filter(|r| !r.virtual_kind && catalog.stored(&r.group, &r.plural).is_some_and(|s| Arc::ptr_eq(s, r)))
+        {
             let resource = if row.group.is_empty() { row.plural.to_string() } else { format!("{}.{}", row.plural, row.group) };
             let count = ConstGauge::new(i64::try_from(row.cache.len()).unwrap_or(i64::MAX));
             count.encode(family.encode_family(&[("resource", resource.as_str())])?)?;

@@ -2,9 +2,10 @@
 
 pub mod decode;
 pub mod discovery;
-pub mod limits;
 pub mod metrics;
 pub mod negotiate;
+pub mod pieces;
+pub mod pretty;
 pub mod query;
 pub mod render;
 pub mod request_info;

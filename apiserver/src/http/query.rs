@@ -28,10 +28,10 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
     }
 
-    /// A boolean as upstream reads it: absent, `0` and `false` are false.
+    /// A boolean as upstream reads it: absent, `0` and `false` are false, anything else is true.
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "0" | "false" | "f"))
+        self.get(name).is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"))
     }
 
     /// A number.
@@ -52,6 +52,9 @@ impl Query {
 #[must_use]
 pub fn percent_decode(text: &str, plus: bool) -> String {
     let bytes = text.as_bytes();
+    if !bytes.iter().any(|b| *b == b'%' || (plus && *b == b'+')) {
+        return text.to_owned();
+    }
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
@@ -89,10 +92,6 @@ pub struct ListOptions {
     pub labels: api::labels::Selector,
     /// Field selector.
     pub fields: api::fields::Selector,
-    /// The label selector as given.
-    pub label_text: String,
-    /// The field selector as given.
-    pub field_text: String,
     /// `resourceVersion`; `None` when empty.
     pub resource_version: Option<u64>,
     /// `resourceVersionMatch`
@@ -127,8 +126,6 @@ impl ListOptions {
         let options = Self {
             labels: api::labels::Selector::parse(&label_text).map_err(Status::bad_request)?,
             fields: api::fields::Selector::parse(&field_text).map_err(Status::bad_request)?,
-            label_text,
-            field_text,
             resource_version,
             version_match: query.get("resourceVersionMatch").filter(|v| !v.is_empty()).map(str::to_owned),
             limit: query.number("limit")?.and_then(|l| usize::try_from(l).ok()).unwrap_or(0),
@@ -146,38 +143,38 @@ impl ListOptions {
         let mut errors = api::field::Errors::new();
         let at = api::field::Path::new;
         let matching = self.version_match.as_deref();
+        let matched = at("resourceVersionMatch");
         if watch {
-            match (self.initial_events, matching) {
-                (Some(_), Some("NotOlderThan")) | (None, None) => {}
-                (Some(_), None) => {
-                    errors.forbidden(&at("resourceVersionMatch"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+            if self.initial_events.is_some() && matching != Some("NotOlderThan") {
+                errors.forbidden(&matched, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+            }
+            if let Some(matching) = matching {
+                if self.initial_events.is_none() {
+                    errors.forbidden(&matched, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
                 }
-                (Some(_), Some(_)) => {
-                    errors
-                        .forbidden(&at("resourceVersionMatch"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
-                    errors.not_supported(&at("resourceVersionMatch"), matching.unwrap_or(""), &["NotOlderThan"]);
+                if matching != "NotOlderThan" {
+                    errors.not_supported(&matched, matching, &["NotOlderThan"]);
                 }
-                (None, Some(_)) => errors.forbidden(
-                    &at("resourceVersionMatch"),
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ),
+                if !self.continue_token.is_empty() {
+                    errors.forbidden(&matched, "resourceVersionMatch is forbidden when continue is provided");
+                }
             }
         } else {
             if self.initial_events.is_some() {
                 errors.forbidden(&at("sendInitialEvents"), "sendInitialEvents is forbidden for list");
             }
             if let Some(matching) = matching {
-                if !["Exact", "NotOlderThan"].contains(&matching) {
-                    errors.not_supported(&at("resourceVersionMatch"), matching, &["Exact", "NotOlderThan", ""]);
-                }
                 if self.resource_version.is_none() {
-                    errors.forbidden(&at("resourceVersionMatch"), "resourceVersionMatch is forbidden unless resourceVersion is provided");
+                    errors.forbidden(&matched, "resourceVersionMatch is forbidden unless resourceVersion is provided");
                 }
                 if !self.continue_token.is_empty() {
-                    errors.forbidden(&at("resourceVersionMatch"), "resourceVersionMatch is forbidden when continue is provided");
+                    errors.forbidden(&matched, "resourceVersionMatch is forbidden when continue is provided");
+                }
+                if !["Exact", "NotOlderThan"].contains(&matching) {
+                    errors.not_supported(&matched, matching, &["Exact", "NotOlderThan", ""]);
                 }
                 if matching == "Exact" && self.resource_version == Some(0) {
-                    errors.forbidden(&at("resourceVersionMatch"), "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+                    errors.forbidden(&matched, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
                 }
             }
         }

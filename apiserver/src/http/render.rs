@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::negotiate::{Format, Media, View};
 use crate::catalog::Served;
 use crate::protobuf;
-use crate::resource::{Cell, Column};
+use crate::resource::{Cell, Column, Conversion};
 
 /// What of the object goes into a table's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,9 @@ impl Include {
             "" | "Metadata" => Ok(Self::Metadata),
             "None" => Ok(Self::None),
             "Object" => Ok(Self::Object),
-            other => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+            other => Err(Status::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+            ))),
         }
     }
 }
@@ -47,6 +49,8 @@ pub struct Renderer {
     media: Media,
     include: Include,
     now: Timestamp,
+    /// Whether bytes that had to be asked for are in the row's version already.
+    settled: bool,
 }
 
 /// The state of a list besides its items.
@@ -64,13 +68,19 @@ impl Renderer {
     /// A renderer for a request made at `now`.
     #[must_use]
     pub fn new(row: std::sync::Arc<Served>, media: Media, include: Include, now: Timestamp) -> Self {
-        Self { row, media, include, now }
+        Self { row, media, include, now, settled: false }
+    }
+
+    /// The same for bytes that went through [`crate::verbs::Call::entries`]: where somebody had to be asked for their form, they have it now.
+    #[must_use]
+    pub fn settled(self) -> Self {
+        Self { settled: self.row.versions().is_some_and(|v| v.asks()), ..self }
     }
 
     /// Whether stored bytes are the answer.
     #[must_use]
     pub fn is_verbatim(&self) -> bool {
-        self.media == Media::JSON && self.row.conversion.is_none()
+        self.media == Media::JSON && (self.row.conversion.is_none() || self.settled)
     }
 
     /// The form.
@@ -79,8 +89,13 @@ impl Renderer {
         self.media
     }
 
+    /// Stored bytes as a tree in the worked form.
     fn tree(&self, wire: &[u8]) -> Result<Value, Status> {
-        serde_json::from_slice(wire).map_err(|e| Status::internal(format!("an object in the storage is no JSON: {e}")))
+        let tree = serde_json::from_slice(wire).map_err(|e| Status::internal(format!("an object in the storage is no JSON: {e}")))?;
+        match self.row.versions().filter(|_| !self.settled) {
+            Some(versions) => versions.settle(tree),
+            None => Ok(tree),
+        }
     }
 
     /// One object, given as its stored bytes, as a whole answer.
@@ -94,7 +109,7 @@ impl Renderer {
         self.stored_tree(self.tree(wire)?)
     }
 
-    /// One object, given in the stored form, as a whole answer.
+    /// One object, given in the worked form, as a whole answer.
     ///
     /// # Errors
     /// An object that cannot be converted.
@@ -116,10 +131,10 @@ impl Renderer {
     /// An object among others in the view that was asked for.
     fn viewed(&self, tree: Value) -> Result<Value, Status> {
         match (self.media.view, &self.row.conversion) {
-            (View::Metadata, _) => Ok(metadata_only(&tree)),
+            (View::Metadata, _) => Ok(self.metadata_only(&tree)),
             (View::Table, _) => Ok(self.row_of(&tree)),
-            (View::Object, Some(conversion)) => (conversion.from_stored)(tree),
-            (View::Object, None) => Ok(tree),
+            (View::Object, Some(Conversion::Fixed { from_stored, .. })) => from_stored(tree),
+            (View::Object, _) => Ok(tree),
         }
     }
 
@@ -131,15 +146,12 @@ impl Renderer {
         self.viewed(self.tree(wire)?)
     }
 
-    /// One list item as JSON.
+    /// One list item as JSON, where it is not its stored bytes.
     ///
     /// # Errors
     /// An object that cannot be converted.
-    pub fn item_json(&self, wire: &Bytes) -> Result<Bytes, Status> {
-        if self.is_verbatim() {
-            return Ok(wire.clone());
-        }
-        serde_json::to_vec(&self.item(wire)?).map(Bytes::from).map_err(Status::internal)
+    pub fn item_json(&self, wire: &[u8]) -> Result<Vec<u8>, Status> {
+        serde_json::to_vec(&self.item(wire)?).map_err(Status::internal)
     }
 
     /// The text before and after a list's items, as JSON.
@@ -161,13 +173,14 @@ impl Renderer {
         if let Some(remaining) = meta.remaining.filter(|r| *r > 0) {
             metadata.insert("remainingItemCount".to_owned(), remaining.into());
         }
+        let version = self.media.meta.api_version();
         match self.media.view {
             View::Object => json!({"kind": self.row.list_kind, "apiVersion": self.row.api_version(), "metadata": metadata}),
-            View::Metadata => json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            View::Metadata => json!({"kind": "PartialObjectMetadataList", "apiVersion": version, "metadata": metadata}),
             View::Table if columns => {
-                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": definitions(&self.row.columns)})
+                json!({"kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": definitions(&self.row.columns)})
             }
-            View::Table => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": null}),
+            View::Table => json!({"kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": null}),
         }
     }
 
@@ -192,7 +205,7 @@ impl Renderer {
     pub fn bookmark(&self, metadata: Value) -> Value {
         match self.media.view {
             View::Object => json!({"kind": self.row.kind, "apiVersion": self.row.api_version(), "metadata": metadata}),
-            View::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            View::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": self.media.meta.api_version(), "metadata": metadata}),
             View::Table => {
                 let mut table = self.list_frame(&ListMeta::default(), false);
                 table["metadata"] = metadata;
@@ -237,11 +250,16 @@ impl Renderer {
         Ok(protobuf::encode_list(&api_version, &kind, &frame["metadata"], &encoded.collect::<Result<Vec<_>, _>>()?).into())
     }
 
+    fn metadata_only(&self, object: &Value) -> Value {
+        let (version, metadata) = (self.media.meta.api_version(), object.get("metadata").cloned().unwrap_or_default());
+        json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata})
+    }
+
     fn row_of(&self, object: &Value) -> Value {
         let cells: Vec<Value> = self.row.columns.iter().map(|c| cell(c, object, self.now)).collect();
         let shown = match self.include {
             Include::None => Value::Null,
-            Include::Metadata => metadata_only(object),
+            Include::Metadata => self.metadata_only(object),
             Include::Object => object.clone(),
         };
         json!({"cells": cells, "object": shown})
@@ -260,10 +278,6 @@ pub fn bytes(tree: &Value, format: Format) -> Result<Bytes, Status> {
             protobuf::encode(tree).map(Bytes::from).ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"]))
         }
     }
-}
-
-fn metadata_only(object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.get("metadata").cloned().unwrap_or_default()})
 }
 
 fn definitions(columns: &[Column]) -> Value {

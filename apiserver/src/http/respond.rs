@@ -57,7 +57,8 @@ pub fn reply(reply: Reply, renderer: &Renderer) -> Result<Response, Status> {
     let media = renderer.media();
     let body: Bytes = match reply.body {
         verbs::Body::Stored(bytes) => renderer.object(&bytes)?,
-        verbs::Body::Object(tree) => renderer.stored_tree(tree)?,
+        verbs::Body::Written { wire, .. } if renderer.is_verbatim() => wire,
+        verbs::Body::Object(tree) | verbs::Body::Written { tree, .. } => renderer.stored_tree(tree)?,
         verbs::Body::Tree(tree) => render::bytes(&tree, media.format)?,
     };
     let mut response = with_type(reply.code, media.format.content_type(), body);
@@ -94,6 +95,17 @@ pub fn list(body: Body, format: Format, size: Option<usize>, gzip: bool) -> Resp
     response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     response
+}
+
+/// A body that holds `guard` until it is sent or dropped.
+pub fn guarded(body: Body, guard: impl Send + 'static) -> Body {
+    use futures::StreamExt as _;
+    // The guard goes with the closure, when the stream ends.
+    let pieces = body.into_data_stream().map(move |piece| {
+        let _held = &guard;
+        piece
+    });
+    Body::from_stream(pieces)
 }
 
 /// Compresses a body piece by piece.

@@ -13,10 +13,12 @@ use http::{HeaderValue, header};
 
 use super::query::Query;
 use super::request_info::{self, RequestInfo};
-use super::{decode, discovery, limits, metrics, negotiate, respond};
+use super::{decode, discovery, metrics, negotiate, pretty, respond};
+use crate::aggregation;
 use crate::auth::{Attributes, User};
 use crate::catalog::Served;
 use crate::connect;
+use crate::flowcontrol::Seat;
 use crate::resource::{Subresource, Verb};
 use crate::server::Server;
 use crate::verbs::options::{DeleteOptions, WriteOptions};
@@ -27,6 +29,11 @@ use crate::verbs::{self, Call, patch};
 /// The longest URL that is served, in bytes.
 const MAX_URL: usize = 32 << 10;
 
+/// Objects of a list that are the work of one seat. Upstream counts 100; items of lists are bytes passed on here.
+const OBJECTS_PER_SEAT: usize = 1_000;
+/// The most seats of one request, as upstream.
+const SEATS_MAX: usize = 10;
+
 /// The service behind the listener.
 pub fn router(server: Arc<Server>) -> Router {
     Router::new().fallback(entry).with_state(server)
@@ -36,7 +43,9 @@ pub fn router(server: Arc<Server>) -> Router {
 async fn entry(State(server): State<Arc<Server>>, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let started = tokio::time::Instant::now();
-    let info = request_info::parse(method.as_str(), &path, &Query::parse(request.uri().query().unwrap_or("")));
+    let query = Query::parse(request.uri().query().unwrap_or(""));
+    let info = request_info::parse(method.as_str(), &path, &query);
+    let people = info.verb != "watch" && pretty::wanted(&query, request.headers());
     let apply = request.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/apply-patch"));
     let served = info.is_resource
         && server
@@ -45,7 +54,7 @@ async fn entry(State(server): State<Arc<Server>>, request: Request) -> Response 
             .find(&info.group, &info.version, &info.resource)
             .is_some_and(|r| info.subresource.is_empty() || r.subresource(&info.subresource).is_some());
     let entered = server.requests.enter(&info);
-    let handled = std::panic::AssertUnwindSafe(handle(server.clone(), request)).catch_unwind().await;
+    let handled = std::panic::AssertUnwindSafe(handle(server.clone(), request, query, info.clone())).catch_unwind().await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(status)) => respond::error(&status),
@@ -54,6 +63,11 @@ async fn entry(State(server): State<Arc<Server>>, request: Request) -> Response 
             respond::error(&Status::internal("the server hit a bug while handling the request"))
         }
     };
+    let plain = !response.headers().contains_key(header::CONTENT_ENCODING) && response.extensions().get::<pretty::AsItIs>().is_none();
+    if people && plain && response.headers().get(header::CONTENT_TYPE).is_some_and(|v| v == "application/json") {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response = response.map(pretty::indented);
+    }
     if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
         response.headers_mut().insert("audit-id", id);
     }
@@ -63,22 +77,62 @@ async fn entry(State(server): State<Arc<Server>>, request: Request) -> Response 
     response
 }
 
-async fn handle(server: Arc<Server>, request: Request) -> Result<Response, Status> {
+async fn handle(server: Arc<Server>, request: Request, query: Query, info: RequestInfo) -> Result<Response, Status> {
     if request.uri().path_and_query().is_some_and(|p| p.as_str().len() > MAX_URL) {
         return Err(Status::new(414, "", "request URI too long"));
     }
-    let query = Query::parse(request.uri().query().unwrap_or(""));
-    let info = request_info::parse(request.method().as_str(), request.uri().path(), &query);
     let peer = request.extensions().get::<Peer>().cloned();
+    if !is_health(&info.path) {
+        server.start.over().await?;
+    }
     let mut user = server.authenticator.user(request.headers(), peer.as_ref())?;
     if let Some(other) = connect::impersonate::wanted(request.headers())? {
         connect::impersonate::check(&server, &user, &other)?;
         user = other;
     }
-    let level = limits::level(&user, &info);
-    let _seat = server.limits.seat(level).await.inspect_err(|_| server.requests.refused(level))?;
-    authorize(&server, &user, &info)?;
-    if info.is_resource { resource(server.clone(), request, info, query, user).await } else { path(&server, request, &info, user).await }
+    let (classified, seat) = server.gate.enter(&user, &info, width(&server, &info, &query)).await;
+    let mut response = match seat {
+        Ok(seat) => with_seat(server, seat, request, info, query, user).await,
+        Err(refused) => respond::error(&refused),
+    };
+    for (name, uid) in [("x-kubernetes-pf-flowschema-uid", &classified.schema), ("x-kubernetes-pf-prioritylevel-uid", &classified.level)] {
+        if let (false, Ok(uid)) = (uid.is_empty(), HeaderValue::from_str(uid)) {
+            response.headers_mut().insert(name, uid);
+        }
+    }
+    Ok(response)
+}
+
+/// What a request is answered that has its seat. That of a list is held until the list is sent, for most of the work is in that.
+async fn with_seat(server: Arc<Server>, seat: Seat, request: Request, info: RequestInfo, query: Query, user: User) -> Response {
+    let lists = info.is_resource && info.verb == "list";
+    let remote = server.aggregation.of_path(&server.hub, &info.path);
+    let answered = match (authorize(&server, &user, &info), remote) {
+        (Err(refused), _) => Err(refused),
+        (Ok(()), Some(remote)) => aggregation::proxy::pass(&server, request, &remote, &user, Attributes::from(&info)).await,
+        (Ok(()), None) if info.is_resource => resource(server.clone(), request, info, query, user).await,
+        (Ok(()), None) => path(&server, request, &info, user).await,
+    };
+    let response = answered.unwrap_or_else(|status| respond::error(&status));
+    match lists.then(|| seat.while_sent()).flatten() {
+        Some(guard) => response.map(|body| respond::guarded(body, guard)),
+        None => response,
+    }
+}
+
+/// How many seats a request takes: lists of many objects more than one, in upstream's manner.
+fn width(server: &Server, info: &RequestInfo, query: &Query) -> usize {
+    if !info.is_resource || info.verb != "list" || !info.name.is_empty() {
+        return 1;
+    }
+    let stored = server.catalog.load().find(&info.group, &info.version, &info.resource).map_or(0, |row| row.cache.len());
+    let limit = query.number("limit").ok().flatten().and_then(|l| usize::try_from(l).ok()).filter(|l| *l > 0);
+    limit.map_or(stored, |limit| limit.min(stored)).div_ceil(OBJECTS_PER_SEAT).clamp(1, SEATS_MAX)
+}
+
+/// Whether the path is one of the health checks, or the metrics.
+fn is_health(path: &str) -> bool {
+    matches!(path.trim_matches('/').split('/').next(), Some("healthz" | "livez" | "readyz" | "metrics"))
 }
 
 /// 403 unless the user may.
@@ -98,12 +152,13 @@ async fn path(server: &Arc<Server>, request: Request, info: &RequestInfo, user: 
     if let Some(response) = connect::paths::answer(server, &request, &user) {
         return response;
     }
-    if let Some(response) = discovery::discovery(&server.catalog.load(), &info.path, request.headers()) {
+    if let Some(response) =
+        discovery::discovery(&server.catalog.load(), &server.aggregation.others(&server.hub), &info.path, request.headers())
+    {
         return Ok(response);
     }
     let health = daemon::endpoints::health_router(server.health.clone()).merge(daemon::endpoints::metrics_router(server.metrics.clone()));
-    let known = matches!(info.path.trim_matches('/').split('/').next(), Some("healthz" | "livez" | "readyz" | "metrics"));
-    if known {
+    if is_health(&info.path) {
         return match tower::ServiceExt::oneshot(health, request).await {
             Ok(response) => Ok(response.into_response()),
             Err(never) => match never {},
@@ -121,7 +176,7 @@ async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, quer
         match info.verb.as_str() {
             _ if !info.namespace.is_empty() => {}
             "list" | "watch" => {}
-            "create" | "deletecollection" => return Err(Status::method_not_supported(&row.group, &row.plural, &info.verb)),
+            "create" | "deletecollection" => return Err(not_allowed(&row, &info)),
             _ => return Err(Status::no_such_resource()),
         }
     } else if info.namespace.is_empty() || info.namespace == info.name {
@@ -132,7 +187,9 @@ async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, quer
     }
     let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok());
     let known = api::schema::Schema::builtin().kind_of(&row.group, &row.version, &row.kind).is_some();
-    let media = negotiate::accept(accept, known);
+    // What is only asked and never kept has no metadata to show.
+    let asked = row.virtual_kind && row.verbs == [Verb::Create];
+    let media = negotiate::accept(accept, known, !asked);
     let (parts, body) = request.into_parts();
     let (now, headers) = (server.clock.now(), parts.headers.clone());
     let custom = match row.subresource(&info.subresource) {
@@ -140,7 +197,7 @@ async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, quer
         Some(Subresource::Custom { .. }) => true,
         _ => row.virtual_kind,
     };
-    let media = if custom { media.unwrap_or(negotiate::Media::JSON) } else { media? };
+    let media = if custom && !asked { media.unwrap_or(negotiate::Media::JSON) } else { media? };
     let call = Call { server, row, info, query, user, media, headers, now };
     if custom {
         return connect::dispatch(call, Request::from_parts(parts, body)).await;
@@ -152,13 +209,15 @@ async fn resource(server: Arc<Server>, request: Request, info: RequestInfo, quer
 async fn dispatch(call: Call, body: Body) -> Result<Response, Status> {
     let row = call.row.clone();
     supported(&row, &call.info)?;
+    shown_as(&call)?;
     let renderer = call.renderer()?;
     let part = row.subresource(&call.info.subresource).map_or(Part::Whole, Part::Sub);
     let reply = match call.info.verb.as_str() {
         "get" => verbs::get::get(&call).await?,
         "list" => {
             let (body, size) = verbs::list::list(&call).await?;
-            return Ok(respond::list(body, call.media.format, size, respond::takes_gzip(&call.headers)));
+            let gzip = respond::takes_gzip(&call.headers) && !pretty::wanted(&call.query, &call.headers);
+            return Ok(respond::list(body, call.media.format, size, gzip));
         }
         "watch" => {
             let (format, stream) = verbs::watch::watch(&call).await?;
@@ -175,9 +234,9 @@ async fn dispatch(call: Call, body: Body) -> Result<Response, Status> {
         "update" => {
             let options = WriteOptions::parse(&call)?;
             let body = decode::read(&call.headers, body).await?;
-            if let Part::Sub(Subresource::Scale { spec, .. }) = part {
+            if let Part::Sub(Subresource::Scale { .. }) = part {
                 let scale = decode::tree(&call.headers, &body)?;
-                patch::scale(&call, part, &options, spec, &|_| Ok(scale.clone())).await?
+                patch::scale(&call, part, &options, &|_| Ok(scale.clone())).await?
             } else {
                 let mut warnings = vec![];
                 let mut object = call.decode_body(&body, &options, &mut warnings)?;
@@ -208,19 +267,40 @@ async fn dispatch(call: Call, body: Body) -> Result<Response, Status> {
                 verbs::delete::collection(&call, &options).await?
             }
         }
-        _ => return Err(Status::method_not_supported(&row.group, &row.plural, &call.info.verb)),
+        _ => return Err(not_allowed(&row, &call.info)),
     };
     respond::reply(reply, &renderer)
 }
 
 /// 405 for a verb that the row does not have.
 fn supported(row: &Served, info: &RequestInfo) -> Result<(), Status> {
-    let allowed = if info.subresource.is_empty() {
-        Verb::ALL.iter().any(|v| v.name() == info.verb && row.verbs.contains(v))
-    } else {
-        matches!(info.verb.as_str(), "get" | "update" | "patch")
+    let allowed = match row.subresource(&info.subresource) {
+        Some(sub) => discovery::part(row, sub).3.contains(&info.verb.as_str()),
+        None => Verb::ALL.iter().any(|v| v.name() == info.verb && row.verbs.contains(v)),
     };
     let named = !info.name.is_empty() || matches!(info.verb.as_str(), "create" | "list" | "watch" | "deletecollection");
     let right = allowed && named && (info.verb != "create" || info.name.is_empty());
-    if right { Ok(()) } else { Err(Status::method_not_supported(&row.group, &row.plural, &info.verb)) }
+    if right { Ok(()) } else { Err(not_allowed(row, info)) }
+}
+
+/// 405 in upstream's words, which differ for custom resources.
+pub(crate) fn not_allowed(row: &Served, info: &RequestInfo) -> Status {
+    if row.schema.is_some() { Status::method_not_supported(&row.group, &row.plural, &info.verb) } else { Status::method_not_allowed() }
+}
+
+/// 406 for the metadata of a list where there is one object, and the other way round.
+fn shown_as(call: &Call) -> Result<(), Status> {
+    let lists = matches!(call.info.verb.as_str(), "list" | "deletecollection");
+    let Some(as_list) = call.media.as_list.filter(|as_list| *as_list != lists && call.info.verb != "watch") else { return Ok(()) };
+    let (row, list) = (&call.row, if lists { "List" } else { "" });
+    let go = match row.group.split('.').next().unwrap_or("") {
+        _ if row.schema.is_some() => format!("*unstructured.Unstructured{list}"),
+        "" => format!("*core.{}{list}", row.kind),
+        group => format!("*{group}.{}{list}", row.kind),
+    };
+    let message = match as_list {
+        true => format!("you requested PartialObjectMetadataList, but the requested object is not a list ({go})"),
+        false => format!("you requested PartialObjectMetadata, but the requested object is a list ({go})"),
+    };
+    Err(Status::new(406, "NotAcceptable", message))
 }

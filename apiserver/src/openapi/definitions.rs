@@ -15,6 +15,8 @@ const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const RAW_EXTENSION: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+
 /// Every schema the rows need, by name.
 pub(super) struct Definitions<'r> {
     pub(super) dialect: Dialect,
@@ -192,21 +194,60 @@ impl<'r> Definitions<'r> {
     }
 
     fn custom_definition(&self, row: &ResourceDoc, schema: &Value) -> Value {
+        let kinds = json!([{"group": row.group, "version": row.version, "kind": row.kind}]);
+        // With properties, clients that validate by version 2 take every other field for unknown: they are told of none.
+        if self.dialect == Dialect::V2 && preserves_unknown(schema) {
+            return json!({"type": "object", "x-kubernetes-group-version-kind": kinds});
+        }
         let mut out = schema.clone();
         if self.dialect == Dialect::V2 {
             to_v2(&mut out);
         }
+        self.embedded(&mut out);
         let Value::Object(map) = &mut out else { return json!({"type": "object"}) };
         map.insert("type".into(), "object".into());
+        self.add_object_properties(map);
+        map.insert("x-kubernetes-group-version-kind".into(), kinds);
+        out
+    }
+
+    /// Adds what every object has to the properties of a schema.
+    fn add_object_properties(&self, schema: &mut Map<String, Value>) {
         let object = Schema::builtin().message("io.k8s.api.core.v1.Pod").expect("there are Pods");
         let said = Descriptions::of(&object.name);
-        let properties = map.entry("properties").or_insert_with(|| json!({}));
+        let properties = schema.entry("properties").or_insert_with(|| json!({}));
         for name in ["apiVersion", "kind", "metadata"] {
             let field = object.field(name).expect("every kind has it");
             properties[name] = self.property(object, &field.ty, said.field(name)).into();
         }
-        map.insert("x-kubernetes-group-version-kind".into(), json!([{"group": row.group, "version": row.version, "kind": row.kind}]));
-        out
+    }
+
+    /// Says of each object embedded in a custom one that it is an object too.
+    fn embedded(&self, schema: &mut Value) {
+        let Value::Object(map) = schema else { return };
+        if let Some(Value::Object(properties)) = map.get_mut("properties") {
+            properties.values_mut().for_each(|p| self.embedded(p));
+        }
+        for key in ["items", "additionalProperties"] {
+            if let Some(inner) = map.get_mut(key) {
+                self.embedded(inner);
+            }
+        }
+        if map.get("x-kubernetes-embedded-resource") != Some(&Value::Bool(true)) {
+            return;
+        }
+        if self.dialect == Dialect::V2 && map.get(PRESERVE) == Some(&Value::Bool(true)) {
+            return;
+        }
+        self.add_object_properties(map);
+        let required = map.entry("required").or_insert_with(|| json!([]));
+        if let Value::Array(names) = required {
+            for name in ["kind", "apiVersion"] {
+                if !names.iter().any(|n| n == name) {
+                    names.push(name.into());
+                }
+            }
+        }
     }
 
     fn custom_list(&self, name: &str, row: &ResourceDoc) -> Value {
@@ -270,18 +311,37 @@ fn opaque_definition(name: &str, dialect: Dialect) -> Map<String, Value> {
     }
 }
 
+fn preserves_unknown(schema: &Value) -> bool {
+    schema.get(PRESERVE) == Some(&Value::Bool(true))
+}
+
 /// Takes out of a custom schema what version 2 cannot say, so that clients that check by it refuse nothing valid.
 fn to_v2(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     for key in ["oneOf", "anyOf", "allOf", "not", "default", "x-kubernetes-validations"] {
         map.remove(key);
     }
+    // What may be null need not be there, for who cannot say null.
+    let nullable: Vec<String> = map
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(_, p)| p["nullable"] == true)
+        .map(|(n, _)| n.clone())
+        .collect();
+    if let Some(Value::Array(required)) = map.get_mut("required") {
+        required.retain(|r| !nullable.iter().any(|n| r == n));
+        if required.is_empty() {
+            map.remove("required");
+        }
+    }
     if map.remove("nullable").is_some() || map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
         for key in ["type", "format", "items", "properties", "additionalProperties", "required", "enum"] {
             map.remove(key);
         }
     }
-    if map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
+    if map.get(PRESERVE) == Some(&Value::Bool(true)) {
         for key in ["type", "items", "properties", "additionalProperties", "required"] {
             map.remove(key);
         }

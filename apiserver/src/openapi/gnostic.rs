@@ -1,7 +1,7 @@
 //! OpenAPI 2 as protobuf, in the messages of google/gnostic's `OpenAPIv2.proto`. It encodes the pieces that [`super::render`] writes as
 //! JSON, so that the two forms cannot differ.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -43,6 +43,14 @@ pub(super) fn document(rows: &[&ResourceDoc], group_versions: &BTreeSet<(String,
         });
     });
     out.write_all(&tail)
+}
+
+/// Paths and definitions that a document gets besides, to be appended to it.
+pub(super) fn addition(paths: &BTreeMap<&str, &Value>, definitions: &BTreeMap<&str, &Value>) -> Vec<u8> {
+    let mut out = Vec::new();
+    message(&mut out, 8, |all| paths.iter().for_each(|(path, item)| named(all, 2, path, |out| path_item(out, item))));
+    message(&mut out, 9, |all| definitions.iter().for_each(|(name, found)| named(all, 1, name, |out| schema(out, found))));
+    out
 }
 
 fn path_item(out: &mut Vec<u8>, item: &Value) {

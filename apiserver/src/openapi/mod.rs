@@ -5,11 +5,14 @@
 //! dialects by [`render`]; schemas come from the facts table in [`definitions`], with descriptions found at build time; [`gnostic`]
 //! encodes version 2 as protobuf, which `kubectl` up to 1.27 asks for.
 
+mod addition;
 mod definitions;
 mod descriptions;
 mod gnostic;
 mod operations;
 mod render;
+
+pub use addition::Addition;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +49,8 @@ pub struct ResourceDoc {
     pub namespaced: bool,
     /// As in discovery: `create`, `get`, ...
     pub verbs: Vec<&'static str>,
+    /// A deletion answers with the object.
+    pub returns_deleted: bool,
     /// Its subresources.
     pub subresources: Vec<SubresourceDoc>,
     /// Its schema.
@@ -108,6 +113,9 @@ enum Key {
     V3(String),
     V2Json,
     V2Protobuf,
+    /// With what aggregated servers add.
+    V2JsonMerged,
+    V2ProtobufMerged,
 }
 
 /// The documents for the rows of one moment.
@@ -174,6 +182,27 @@ impl OpenApi {
         } else {
             self.document(Key::V2Json, hash, |out| render::document(render::Dialect::V2, &rows, &versions, out))
         }
+    }
+
+    /// The same with what aggregated servers add.
+    #[must_use]
+    pub fn v2_merged(&self, protobuf: bool, additions: &[&Addition]) -> Arc<Document> {
+        let own = self.v2(protobuf);
+        if additions.is_empty() {
+            return own;
+        }
+        let hash = hex(additions.iter().fold(Sha256::new_with_prefix(&own.etag), |hasher, a| hasher.chain_update(&a.hash)));
+        let key = if protobuf { Key::V2ProtobufMerged } else { Key::V2JsonMerged };
+        // What was made with other additions is of no use any more.
+        self.made.lock().retain(|k, document| *k != key || document.etag == format!("\"{hash}\""));
+        self.document(key, hash, |out| {
+            let plain = own.plain();
+            if protobuf {
+                out.write_all(&addition::protobuf(&plain, additions))
+            } else {
+                out.write_all(addition::json(&String::from_utf8_lossy(&plain), additions).as_bytes())
+            }
+        })
     }
 
     fn group_versions(&self) -> BTreeSet<(String, String)> {

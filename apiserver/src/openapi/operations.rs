@@ -1,6 +1,6 @@
 //! What can be done at which path: planned once, written in either dialect.
 
-use super::{ResourceDoc, SubresourceDoc};
+use super::{ResourceDoc, SchemaDoc, SubresourceDoc};
 use crate::openapi::definitions::{meta, name_of, name_of_kind};
 
 /// A path with its operations.
@@ -47,11 +47,20 @@ pub(super) const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
 ];
 
+/// The parameter `path` in a query, where the table has another of the name.
+const PROXY_PATH: &str = "path in the query";
+
+/// The name of a parameter of the table.
+pub(super) fn parameter_name(name: &str) -> &str {
+    if name == PROXY_PATH { "path" } else { name }
+}
+
 /// A parameter: name, where, type, what it does.
 pub(super) const PARAMETERS: &[(&str, &str, &str, &str)] = &[
     ("name", "path", "string", "name of the object"),
     ("namespace", "path", "string", "object name and auth scope, such as for teams and projects"),
     ("path", "path", "string", "path to the resource behind the proxy"),
+    (PROXY_PATH, "query", "string", "path to the resource behind the proxy"),
     ("pretty", "query", "string", "If 'true', then the output is pretty printed."),
     ("allowWatchBookmarks", "query", "boolean", "Ask for watch events of type BOOKMARK, which carry only a resourceVersion."),
     ("continue", "query", "string", "The token of the last page, to get the next page of a list."),
@@ -114,6 +123,7 @@ const DELETE_COLLECTION: &[&str] = &[
     "propagationPolicy",
     "resourceVersion",
     "resourceVersionMatch",
+    "sendInitialEvents",
     "timeoutSeconds",
 ];
 const OK: &[(u16, &str)] = &[(200, "OK"), (401, "Unauthorized")];
@@ -187,16 +197,58 @@ pub(super) fn plan(row: &ResourceDoc) -> Vec<PathPlan> {
     }
     if has("delete") {
         let verb = new("delete", "delete", "delete", format!("{scoped}{kind}"), format!("delete a {kind}"));
-        let answer = Some(meta("Status"));
+        let answer = Some(if row.returns_deleted { name.clone() } else { meta("Status") });
         operations.push(Operation { parameters: DELETE, body: delete_options(), answer, codes: OK_ACCEPTED, ..verb });
     }
     paths.push(PathPlan { path: item.clone(), parameters: in_item.clone(), operations });
-    paths.extend(row.subresources.iter().map(|sub| subresource(row, sub, &item, &in_item)));
+    for sub in &row.subresources {
+        if sub.name == "proxy" {
+            paths.push(subresource(row, sub, &item, "WithPath", &in_item));
+        }
+        paths.push(subresource(row, sub, &item, "", &in_item));
+    }
+    if has("watch") && matches!(row.schema, SchemaDoc::Builtin(_)) {
+        paths.extend(watches(row, &new));
+    }
     paths.retain(|path| !path.operations.is_empty());
     paths
 }
 
-fn subresource(row: &ResourceDoc, sub: &SubresourceDoc, item: &str, in_item: &[&'static str]) -> PathPlan {
+/// The old paths of watches, under `/watch/`.
+fn watches(row: &ResourceDoc, new: &dyn Fn(&'static str, &'static str, &str, String, String) -> Operation) -> Vec<PathPlan> {
+    let root = format!("/{}/watch", row.group_version_path());
+    let (kind, scoped) = (&row.kind, if row.namespaced { "Namespaced" } else { "" });
+    let place: &[&str] = if row.namespaced { &["namespace"] } else { &[] };
+    let within = if row.namespaced { "/namespaces/{namespace}" } else { "" };
+    let watch = |action, rest: String, what: String| Operation {
+        answer: Some(meta("WatchEvent")),
+        watchable: true,
+        ..new("get", action, "watch", rest, format!("{what}. deprecated: use the 'watch' parameter with a list operation instead."))
+    };
+    let path = |path: String, place: &[&'static str], operation| {
+        let parameters = [place, &["pretty"], LIST].concat();
+        PathPlan { path, parameters, operations: vec![operation] }
+    };
+    let collection = format!("{root}{within}/{}", row.plural);
+    let each = format!("watch individual changes to a list of {kind}");
+    let mut out = vec![];
+    if row.namespaced {
+        let all = watch("watchlist", format!("{kind}ListForAllNamespaces"), each.clone());
+        out.push(path(format!("{root}/{}", row.plural), &[], all));
+    }
+    out.push(path(collection.clone(), place, watch("watchlist", format!("{scoped}{kind}List"), each)));
+    let one = watch("watch", format!("{scoped}{kind}"), format!("watch changes to an object of kind {kind}"));
+    out.push(path(format!("{collection}/{{name}}"), &[&["name"], place].concat(), one));
+    out
+}
+
+/// The verbs of a connection as discovery has them are methods; a proxy passes on all there are.
+fn methods(sub: &SubresourceDoc) -> Vec<&'static str> {
+    let proxy: &[&str] = if sub.name == "proxy" { &["head", "options"] } else { &[] };
+    sub.verbs.iter().chain(proxy).copied().collect()
+}
+
+fn subresource(row: &ResourceDoc, sub: &SubresourceDoc, item: &str, with_path: &str, in_item: &[&'static str]) -> PathPlan {
     let scoped = if row.namespaced { "Namespaced" } else { "" };
     let schema = name_of_kind(&sub.group, &sub.version, &sub.kind)
         .or_else(|| (sub.kind == row.kind && sub.version == row.version).then(|| name_of(row)));
@@ -209,7 +261,6 @@ fn subresource(row: &ResourceDoc, sub: &SubresourceDoc, item: &str, in_item: &[&
             "limitBytes",
             "previous",
             "sinceSeconds",
-            "sinceTime",
             "stream",
             "tailLines",
             "timestamps",
@@ -217,20 +268,25 @@ fn subresource(row: &ResourceDoc, sub: &SubresourceDoc, item: &str, in_item: &[&
         "exec" => &["command", "container", "stderr", "stdin", "stdout", "tty"],
         "attach" => &["container", "stderr", "stdin", "stdout", "tty"],
         "portforward" => &["ports"],
+        "proxy" if with_path.is_empty() => &[PROXY_PATH],
+        "proxy" => &["path"],
         _ => &[],
     };
-    let suffix = format!("{scoped}{}{}", row.kind, title(&sub.name));
+    let connects = schema.is_none() && !log;
+    let suffix = format!("{scoped}{}{}{with_path}", row.kind, title(&sub.name));
     let of = format!("{} of the specified {}", sub.name, row.kind);
-    let operations = sub.verbs.iter().filter_map(|verb| {
-        let (method, action, word, does) = match *verb {
+    let operations = methods(sub).into_iter().filter_map(|verb| {
+        let (method, action, word, does) = match verb {
             "get" => ("get", "get", "read", "read"),
             "create" => ("post", "post", "create", "create"),
             "update" => ("put", "put", "replace", "replace"),
             "patch" => ("patch", "patch", "patch", "partially update"),
             "delete" => ("delete", "delete", "delete", "delete"),
+            "head" => ("head", "connect", "connect", "head"),
+            "options" => ("options", "connect", "connect", "options"),
             _ => return None,
         };
-        let connect = schema.is_none() && !log;
+        let connect = connects;
         let body = match (action, &schema) {
             ("patch", Some(_)) => Some(Body::Patch),
             ("post" | "put", Some(name)) => Some(Body::Object(name.clone())),
@@ -267,7 +323,10 @@ fn subresource(row: &ResourceDoc, sub: &SubresourceDoc, item: &str, in_item: &[&
         })
     });
     let operations = operations.collect();
-    PathPlan { path: format!("{item}/{}", sub.name), parameters: [in_item, options].concat(), operations }
+    // What a connection answers is not for pretty printing.
+    let in_item: Vec<&str> = in_item.iter().copied().filter(|p| !connects || *p != "pretty").collect();
+    let path = if with_path.is_empty() { format!("{item}/{}", sub.name) } else { format!("{item}/{}/{{path}}", sub.name) };
+    PathPlan { path, parameters: [&in_item[..], options].concat(), operations }
 }
 
 /// `core_v1`, `rbacAuthorization_v1`.

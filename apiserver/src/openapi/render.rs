@@ -70,7 +70,7 @@ fn path_item(dialect: Dialect, plan: &PathPlan) -> Value {
 
 fn parameter(dialect: Dialect, name: &str) -> Option<Value> {
     let (name, place, ty, description) = PARAMETERS.iter().find(|(n, ..)| *n == name)?;
-    let mut out = json!({"name": name, "in": place, "description": description});
+    let mut out = json!({"name": operations::parameter_name(name), "in": place, "description": description});
     match dialect {
         Dialect::V2 => out["type"] = (*ty).into(),
         Dialect::V3 => out["schema"] = json!({"type": ty, "uniqueItems": true}),

@@ -19,6 +19,7 @@ fn row(group: &'static str, version: &'static str, kind: &'static str, plural: &
         singular: kind.to_lowercase().into(),
         namespaced,
         verbs: vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        returns_deleted: false,
         subresources: vec![],
         schema: SchemaDoc::Builtin(message.name.clone()),
     }
@@ -120,6 +121,39 @@ fn custom_resources_are_served_with_their_schema() {
     let v2 = parse(&api.v2(false));
     let spec = &v2["definitions"]["com.example.stable.v1.CronTab"]["properties"]["spec"]["properties"];
     assert_eq!(*spec, json!({"port": {"x-kubernetes-int-or-string": true}, "any": {"x-kubernetes-preserve-unknown-fields": true}}));
+}
+
+#[test]
+fn what_is_said_of_custom_resources_refuses_nothing_valid() {
+    let mut tabs = rows().remove(4);
+    let served = |schema: Value, tabs: &mut ResourceDoc| {
+        tabs.schema = SchemaDoc::Custom(Arc::new(schema));
+        let api = OpenApi::new(vec![tabs.clone()]);
+        let v3 = parse(&api.group_version("apis/stable.example.com/v1").unwrap());
+        let name = "com.example.stable.v1.CronTab";
+        (parse(&api.v2(false))["definitions"][name].clone(), v3["components"]["schemas"][name].clone())
+    };
+    let anything = json!({"type": "object", "description": "Any.", "x-kubernetes-preserve-unknown-fields": true});
+    let (v2, v3) = served(anything, &mut tabs);
+    let kinds = json!([{"group": "stable.example.com", "version": "v1", "kind": "CronTab"}]);
+    assert_eq!(v2, json!({"type": "object", "x-kubernetes-group-version-kind": kinds}));
+    assert_eq!((&v3["description"], v3["properties"]["metadata"].is_object()), (&json!("Any."), true));
+
+    let (v2, v3) = served(
+        json!({"type": "object", "properties": {
+            "template": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"spec": {"type": "object"}}},
+            "spec": {"type": "object", "required": ["a"], "properties": {"a": {"type": "string", "nullable": true}}},
+        }}),
+        &mut tabs,
+    );
+    for document in [&v2, &v3] {
+        assert!(document["properties"]["template"]["properties"]["metadata"].is_object(), "{document}");
+        assert_eq!(document["properties"]["template"]["required"], json!(["kind", "apiVersion"]));
+    }
+    assert_eq!(
+        (&v2["properties"]["spec"], &v3["properties"]["spec"]["required"]),
+        (&json!({"type": "object", "properties": {"a": {}}}), &json!(["a"]))
+    );
 }
 
 #[test]

@@ -34,6 +34,9 @@ pub mod storage;
 
 use crate::resource::Resource;
 
+/// Kinds whose objects own nothing, by version and name: they go by themselves, and what they owned would be lost.
+pub const NEVER_OWNERS: &[(&str, &str)] = &[("v1", "Event")];
+
 /// Every built-in row.
 #[must_use]
 pub fn builtin() -> Vec<Resource> {
@@ -93,6 +96,8 @@ pub fn builtin() -> Vec<Resource> {
         admissionregistration::validatingadmissionpolicies::row(),
         admissionregistration::validatingadmissionpolicybindings::row(),
         admissionregistration::validatingwebhookconfigurations::row(),
+        admissionregistration::mutatingadmissionpolicies::row(),
+        admissionregistration::mutatingadmissionpolicybindings::row(),
         apiextensions::customresourcedefinitions::row(),
         scheduling::priorityclasses::row(),
         coordination::leases::row(),

@@ -70,10 +70,20 @@ fn update(row: &Resource, old: &str, new: &str) -> (Value, Errors) {
 
 /// What is wrong with a change of a part.
 pub fn part_errors(row: Resource, part: &str, old: &str, new: &str) -> String {
-    let (mut old, mut new) = (object(&row, old), object(&row, new));
+    print(&update_part(&row, part, old, new).1)
+}
+
+/// The object as an update of a part stores it.
+pub fn updated_part(row: Resource, part: &str, old: &str, new: &str) -> Value {
+    update_part(&row, part, old, new).0
+}
+
+fn update_part(row: &Resource, part: &str, old: &str, new: &str) -> (Value, Errors) {
+    let (mut old, mut new) = (object(row, old), object(row, new));
     row.hooks.default(&mut old).expect("defaults");
     row.hooks.default(&mut new).expect("defaults");
-    print(&with_cx(|cx| row.hooks.update_part(part, &mut new, &old, cx)).expect("update of a part"))
+    let errors = with_cx(|cx| row.hooks.update_part(part, &mut new, &old, cx)).expect("update of a part");
+    (new, errors)
 }
 
 /// How an object goes.

@@ -9,6 +9,9 @@ use serde_json::Value;
 /// What every stored object starts with.
 pub const HEAD: &[u8] = br#"{"metadata":{"#;
 
+/// What stands before the digits of a resourceVersion; `",` follows them.
+const VERSION: &[u8] = br#""resourceVersion":""#;
+
 /// Serialises an object into the stored form. `None` when it has no `metadata` map with something in it.
 #[must_use]
 pub fn encode(object: &Value) -> Option<Vec<u8>> {
@@ -41,12 +44,19 @@ fn write_member(out: &mut Vec<u8>, first: &mut bool, key: &str, value: &Value) -
     serde_json::to_writer(&mut *out, value).ok()
 }
 
+/// How many bytes [`write_wire`] appends.
+#[must_use]
+pub fn wire_len(stored: &[u8], revision: u64) -> usize {
+    let digits = revision.checked_ilog10().unwrap_or(0) as usize + 1;
+    if stored.starts_with(HEAD) { stored.len() + VERSION.len() + digits + 2 } else { stored.len() }
+}
+
 /// Appends the wire form of `stored` at `revision`. Bytes that are no stored object are appended as they are.
 pub fn write_wire(out: &mut Vec<u8>, stored: &[u8], revision: u64) {
     match stored.strip_prefix(HEAD) {
         Some(rest) => {
             out.extend_from_slice(HEAD);
-            out.extend_from_slice(br#""resourceVersion":""#);
+            out.extend_from_slice(VERSION);
             out.extend_from_slice(revision.to_string().as_bytes());
             out.extend_from_slice(br#"","#);
             out.extend_from_slice(rest);
@@ -58,7 +68,7 @@ pub fn write_wire(out: &mut Vec<u8>, stored: &[u8], revision: u64) {
 /// Where the stored form goes on in a wire form, after [`HEAD`] and the resourceVersion.
 #[must_use]
 pub fn after_version(wire: &[u8]) -> Option<&[u8]> {
-    let rest = wire.strip_prefix(HEAD)?.strip_prefix(br#""resourceVersion":""#)?;
+    let rest = wire.strip_prefix(HEAD)?.strip_prefix(VERSION)?;
     let digits = rest.iter().position(|b| *b == b'"')?;
     rest.get(digits + 2..)
 }
@@ -106,6 +116,8 @@ mod tests {
         assert!(stored.starts_with(HEAD));
         let mut wire = Vec::new();
         write_wire(&mut wire, &stored, 42);
+        assert_eq!(wire.len(), wire_len(&stored, 42));
+        assert_eq!([0, 9, 10, 99_999, 100_000].map(|r| wire_len(b"{\"metadata\":{", r) - wire_len(b"{\"metadata\":{", 1)), [0, 0, 1, 4, 5]);
         let mut back: Value = serde_json::from_slice(&wire).unwrap();
         assert_eq!(back["metadata"]["resourceVersion"].take(), "42");
         assert_eq!(after_version(&wire), stored.strip_prefix(HEAD));

@@ -1,11 +1,12 @@
 //! One version of one object in the watch cache: its bytes, shared by every reader, and what selectors look at.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::codec;
+use super::facets::Facets;
 use crate::resource::Selectable;
 
 /// How an object came to this version.
@@ -52,10 +53,8 @@ pub struct Entry {
     pub revision: u64,
     /// How it came to be.
     pub kind: Kind,
-    /// Labels, sorted by key.
-    labels: Box<[(Box<str>, Box<str>)]>,
-    /// The values of the resource's selectable fields, in the row's order.
-    fields: Box<[Box<str>]>,
+    /// Shared with the version before it when selectors see no difference.
+    facets: Arc<Facets>,
     frame: Bytes,
 }
 
@@ -63,13 +62,30 @@ impl Entry {
     /// An entry from the stored form.
     #[must_use]
     pub fn new(key: &str, stored: &[u8], revision: u64, kind: Kind, selectable: &[Selectable]) -> Self {
-        let mut frame = Vec::with_capacity(stored.len() + 80);
+        // Exactly as large as it gets: what lies about unused is counted in ten thousands.
+        let mut frame = Vec::with_capacity(kind.head().len() + codec::wire_len(stored, revision) + TAIL.len());
         frame.extend_from_slice(kind.head());
         let start = frame.len();
         codec::write_wire(&mut frame, stored, revision);
-        let (labels, fields) = looked_at(&frame[start..], selectable);
+        let facets = Arc::new(Facets::of(&frame[start..], selectable));
         frame.extend_from_slice(TAIL);
-        Self { key: key.into(), revision, kind, labels, fields, frame: frame.into() }
+        Self { key: key.into(), revision, kind, facets, frame: frame.into() }
+    }
+
+    /// The same version, selected by other fields.
+    #[must_use]
+    pub fn looked_at(&self, selectable: &[Selectable]) -> Self {
+        let facets = Arc::new(Facets::of(self.json(), selectable));
+        Self { key: self.key.clone(), revision: self.revision, kind: self.kind, facets, frame: self.frame.clone() }
+    }
+
+    /// Lets the entry hold on to what selectors see in the version before it, when that is the same.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        if self.facets == before.facets {
+            self.facets = before.facets.clone();
+        }
+        self
     }
 
     /// The last state of an object, as its removal at `revision` reports it.
@@ -77,25 +93,24 @@ impl Entry {
     pub fn deleted(&self, revision: u64) -> Self {
         let mut frame = Vec::with_capacity(self.frame.len() + 8);
         frame.extend_from_slice(Kind::Deleted.head());
-        match codec::after_version(&self.wire()) {
+        match codec::after_version(self.json()) {
             Some(rest) => {
                 codec::write_wire(&mut frame, codec::HEAD, revision);
                 frame.extend_from_slice(rest);
             }
-            None => frame.extend_from_slice(&self.wire()),
+            None => frame.extend_from_slice(self.json()),
         }
         frame.extend_from_slice(TAIL);
-        Self {
-            key: self.key.clone(),
-            revision,
-            kind: Kind::Deleted,
-            labels: self.labels.clone(),
-            fields: self.fields.clone(),
-            frame: frame.into(),
-        }
+        Self { key: self.key.clone(), revision, kind: Kind::Deleted, facets: self.facets.clone(), frame: frame.into() }
     }
 
     /// The object's JSON, resourceVersion included.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        &self.frame[self.kind.head().len()..self.frame.len() - TAIL.len()]
+    }
+
+    /// As [`Entry::json`], for keeping.
     #[must_use]
     pub fn wire(&self) -> Bytes {
         self.frame.slice(self.kind.head().len()..self.frame.len() - TAIL.len())
@@ -107,7 +122,7 @@ impl Entry {
         if kind == self.kind {
             return self.frame.clone();
         }
-        [kind.head(), &self.wire(), TAIL].concat().into()
+        [kind.head(), self.json(), TAIL].concat().into()
     }
 
     /// How many bytes the entry holds on to.
@@ -121,19 +136,19 @@ impl Entry {
     /// # Errors
     /// Bytes in etcd that are no JSON.
     pub fn tree(&self) -> Result<serde_json::Value, serde_json::Error> {
-        serde_json::from_slice(&self.wire())
+        serde_json::from_slice(self.json())
     }
 
     /// The value of a label.
     #[must_use]
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.binary_search_by(|(k, _)| (**k).cmp(key)).ok().map(|i| &*self.labels[i].1)
+        self.facets.label(key)
     }
 
     /// The value of the selectable field with that index in the row.
     #[must_use]
     pub fn field(&self, index: usize) -> &str {
-        self.fields.get(index).map_or("", |f| f)
+        self.facets.field(index)
     }
 
     /// The namespace in the key; empty for a cluster-scoped object.
@@ -155,106 +170,6 @@ impl fmt::Debug for Entry {
     }
 }
 
-type Labels = Box<[(Box<str>, Box<str>)]>;
-type Fields = Box<[Box<str>]>;
-
-/// Reads labels and selectable fields without building the rest of the object.
-fn looked_at(json: &[u8], selectable: &[Selectable]) -> (Labels, Fields) {
-    let mut found = Found { labels: vec![], values: vec![None; selectable.len()] };
-    let wanted: Vec<(usize, Vec<&str>)> =
-        selectable.iter().enumerate().map(|(i, s)| (i, s.pointer.trim_start_matches('/').split('/').collect())).collect();
-    let mut parser = serde_json::Deserializer::from_slice(json);
-    let look =
-        Look { found: &mut found, wanted: wanted.iter().map(|(i, p)| (*i, p.as_slice())).collect(), labels: &["metadata", "labels"] };
-    if let Err(error) = look.deserialize(&mut parser) {
-        tracing::error!(%error, "an object in the storage is no JSON");
-    }
-    found.labels.sort();
-    let fields = found.values.into_iter().zip(selectable).map(|(v, s)| v.unwrap_or_else(|| s.absent.as_ref().into()));
-    (found.labels.into(), fields.collect())
-}
-
-struct Found {
-    labels: Vec<(Box<str>, Box<str>)>,
-    values: Vec<Option<Box<str>>>,
-}
-
-/// Walks an object along the wanted paths and skips everything else.
-struct Look<'a, 'p> {
-    found: &'a mut Found,
-    /// Index of a field and what is left of its path.
-    wanted: Vec<(usize, &'p [&'p str])>,
-    /// What is left of the way to the labels; empty for "no labels here".
-    labels: &'p [&'p str],
-}
-
-impl<'de> DeserializeSeed<'de> for Look<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Look<'_, '_> {
-    fn value(self, text: &str) {
-        for (i, path) in self.wanted {
-            if path.is_empty() {
-                self.found.values[i] = Some(text.into());
-            }
-        }
-    }
-}
-
-impl<'de> Visitor<'de> for Look<'_, '_> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-    fn visit_str<E>(self, v: &str) -> Result<(), E> {
-        self.value(v);
-        Ok(())
-    }
-    fn visit_bool<E>(self, v: bool) -> Result<(), E> {
-        self.value(if v { "true" } else { "false" });
-        Ok(())
-    }
-    fn visit_i64<E>(self, v: i64) -> Result<(), E> {
-        self.value(&v.to_string());
-        Ok(())
-    }
-    fn visit_u64<E>(self, v: u64) -> Result<(), E> {
-        self.value(&v.to_string());
-        Ok(())
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
-            if self.labels == ["labels"] && key == "labels" {
-                let labels = map.next_value::<Option<std::collections::BTreeMap<Box<str>, Box<str>>>>()?;
-                self.found.labels.extend(labels.unwrap_or_default());
-                continue;
-            }
-            let wanted: Vec<_> = self.wanted.iter().filter(|(_, p)| p.first() == Some(&&*key)).map(|(i, p)| (*i, &p[1..])).collect();
-            let labels = if self.labels.first() == Some(&&*key) && self.labels.len() > 1 { &self.labels[1..] } else { &[] };
-            if wanted.is_empty() && labels.is_empty() {
-                map.next_value::<IgnoredAny>()?;
-            } else {
-                map.next_value_seed(Look { found: self.found, wanted, labels })?;
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +180,7 @@ mod tests {
             field: field.into(),
             pointer: pointer.into(),
             absent: absent.into(),
+            instead: "".into(),
         };
         let fields = [
             s("spec.nodeName", "/spec/nodeName", ""),
@@ -280,6 +196,24 @@ mod tests {
         assert_eq!((e.label("a"), e.label("b"), e.label("c")), (Some("1"), Some("2"), None));
         assert_eq!((e.field(0), e.field(1), e.field(2), e.field(9)), ("n1", "true", "Pending", ""));
         assert_eq!((e.namespace(), e.name()), ("ns", "p"));
+    }
+
+    #[test]
+    fn another_place_counts_where_the_first_has_nothing() {
+        let s = |pointer: &'static str, instead: &'static str| Selectable {
+            field: "x".into(),
+            pointer: pointer.into(),
+            absent: "none".into(),
+            instead: instead.into(),
+        };
+        let fields = [s("/a/b", "/c"), s("/c", ""), s("/d", "/e")];
+        let seen = |object: &[u8]| {
+            let entry = Entry::new("ns/p", object, 5, Kind::Added, &fields);
+            [0, 1, 2].map(|i| entry.field(i).to_owned())
+        };
+        assert_eq!(seen(br#"{"metadata":{"name":"p"},"a":{"b":"1"},"c":"2","e":"3"}"#), ["1", "2", "3"]);
+        assert_eq!(seen(br#"{"metadata":{"name":"p"},"a":{"b":""},"c":"2","d":"4"}"#), ["2", "2", "4"]);
+        assert_eq!(seen(br#"{"metadata":{"name":"p"}}"#), ["none", "none", "none"]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! etcd: reads, transactions, the watch. Over TLS whose certificates are followed.
+//!
+//! Each runtime has a connection of its own for reads and transactions, so that a request and its call to etcd stay on one thread.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +16,12 @@ use etcd_client::{
 };
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::net::TcpStream;
+use tokio::runtime;
 use tonic::transport::Endpoint;
 
 use super::keys;
@@ -136,7 +141,8 @@ pub struct Page {
 /// A connection to etcd. Clones share it.
 #[derive(Clone)]
 pub struct Etcd {
-    kv: KvClient,
+    dialer: Dialer,
+    kv: Arc<RwLock<HashMap<runtime::Id, KvClient>>>,
     watch: WatchClient,
     lease: LeaseClient,
     maintenance: MaintenanceClient,
@@ -234,24 +240,11 @@ impl Etcd {
         if tls.is_none() && servers.iter().any(|s| s.scheme_str() == Some("https")) {
             bail!("--etcd-servers has an https URL: --etcd-cafile is needed");
         }
-        // `dial` does TLS itself; tonic refuses an https URL for which it was given none.
-        let endpoint = Endpoint::from_static("http://etcd")
-            .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(3))
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20);
-        let (servers, turn) = (Arc::new(servers), Arc::new(AtomicUsize::new(0)));
-        let connector = tower::service_fn(move |_: Uri| {
-            // Each new connection goes to the next server, so that a dead one is left behind.
-            let server = servers[turn.fetch_add(1, Ordering::Relaxed) % servers.len()].clone();
-            let tls = tls.clone();
-            async move { dial(&server, tls).await.map(TokioIo::new) }
-        });
-        let channel = etcd_client::Channel::Tonic(endpoint.connect_with_connector_lazy(connector));
-        let client = Client::from_channel(channel, None).await?;
+        let dialer = Dialer { servers: servers.into(), tls, turn: Arc::default() };
+        let client = dialer.client().await?;
         Ok(Self {
-            kv: client.kv_client().max_decoding_message_size(MAX_MESSAGE),
+            dialer,
+            kv: Arc::default(),
             watch: client.watch_client().max_decoding_message_size(MAX_MESSAGE),
             lease: client.lease_client(),
             maintenance: client.maintenance_client(),
@@ -260,13 +253,23 @@ impl Etcd {
         })
     }
 
+    /// The client of the runtime that this is called in.
+    async fn kv(&self) -> Result<KvClient, etcd_client::Error> {
+        let here = runtime::Handle::current().id();
+        if let Some(kv) = self.kv.read().get(&here) {
+            return Ok(kv.clone());
+        }
+        let new = self.dialer.client().await?.kv_client().max_decoding_message_size(MAX_MESSAGE);
+        Ok(self.kv.write().entry(here).or_insert(new).clone())
+    }
+
     /// The revision of the cluster, as a quorum knows it.
     ///
     /// # Errors
     /// etcd does not answer.
     pub async fn revision(&self) -> Result<u64, StorageError> {
         let options = GetOptions::new().with_count_only();
-        let answer = self.within("reading the revision", self.kv.clone().get(keys::ROOT, Some(options))).await?;
+        let answer = self.within("reading the revision", async { self.kv().await?.get(keys::ROOT, Some(options)).await }).await?;
         Ok(answer.header().map_or(0, |h| revision(h.revision())))
     }
 
@@ -275,7 +278,7 @@ impl Etcd {
     /// # Errors
     /// etcd does not answer.
     pub async fn get(&self, key: &str) -> Result<Option<Stored>, StorageError> {
-        let mut answer = self.within("reading a key", self.kv.clone().get(key, None)).await?;
+        let mut answer = self.within("reading a key", async { self.kv().await?.get(key, None).await }).await?;
         Ok(answer.take_kvs().into_iter().next().map(stored))
     }
 
@@ -286,7 +289,7 @@ impl Etcd {
     pub async fn range(&self, from: Vec<u8>, to: Vec<u8>, limit: i64, at: u64) -> Result<Page, StorageError> {
         let at = i64::try_from(at).unwrap_or(i64::MAX);
         let options = GetOptions::new().with_range(to).with_limit(limit).with_revision(at);
-        let mut answer = self.within("reading a range", self.kv.clone().get(from, Some(options))).await?;
+        let mut answer = self.within("reading a range", async { self.kv().await?.get(from, Some(options)).await }).await?;
         let revision = answer.header().map_or(0, |h| revision(h.revision()));
         Ok(Page { more: answer.more(), revision, items: answer.take_kvs().into_iter().map(stored).collect() })
     }
@@ -317,7 +320,8 @@ impl Etcd {
                 Extra::Release { key } => then.push(TxnOp::delete(key.as_str(), None)),
             }
         }
-        let answer = self.within("writing", self.kv.clone().txn(Txn::new().when(when).and_then(then).or_else(otherwise))).await?;
+        let txn = Txn::new().when(when).and_then(then).or_else(otherwise);
+        let answer = self.within("writing", async { self.kv().await?.txn(txn).await }).await?;
         if answer.succeeded() {
             return Ok(Outcome::Done(answer.header().map_or(0, |h| revision(h.revision()))));
         }
@@ -377,7 +381,7 @@ impl Etcd {
     /// etcd does not answer.
     pub async fn compact(&self, before: u64) -> Result<(), StorageError> {
         let before = i64::try_from(before).unwrap_or(i64::MAX);
-        match self.within("compacting", self.kv.clone().compact(before, None)).await {
+        match self.within("compacting", async { self.kv().await?.compact(before, None).await }).await {
             Ok(_) | Err(StorageError::Compacted) => Ok(()),
             Err(error) => Err(error),
         }
@@ -389,6 +393,36 @@ impl Etcd {
     /// It does not.
     pub async fn version(&self) -> Result<String, StorageError> {
         Ok(self.within("asking for etcd's status", self.maintenance.clone().status()).await?.version().to_owned())
+    }
+}
+
+/// Makes connections to etcd.
+#[derive(Clone)]
+struct Dialer {
+    servers: Arc<[Uri]>,
+    tls: Option<tokio_rustls::TlsConnector>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Dialer {
+    /// A client with a connection of its own, which the runtime that this is called in drives.
+    async fn client(&self) -> Result<Client, etcd_client::Error> {
+        // `dial` does TLS itself; tonic refuses an https URL for which it was given none.
+        let endpoint = Endpoint::from_static("http://etcd")
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(3))
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20);
+        let dialer = self.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            // Each new connection goes to the next server, so that a dead one is left behind.
+            let server = dialer.servers[dialer.turn.fetch_add(1, Ordering::Relaxed) % dialer.servers.len()].clone();
+            let tls = dialer.tls.clone();
+            async move { dial(&server, tls).await.map(TokioIo::new) }
+        });
+        let channel = etcd_client::Channel::Tonic(endpoint.connect_with_connector_lazy(connector));
+        Client::from_channel(channel, None).await
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::codec::Cipher;
 use super::etcd::{Etcd, StorageError};
 use super::keys;
-use super::watch_cache::{Cache, Change};
+use super::watch_cache::{Cache, Change, Listing};
 use crate::resource::Selectable;
 
 /// Keys read from etcd at a time when everything is listed.
@@ -110,6 +110,10 @@ impl Hub {
     /// # Errors
     /// 504 when that takes too long.
     pub async fn reach(&self, revision: u64) -> Result<u64, Status> {
+        let reached = self.seen();
+        if reached >= revision && reached > 0 {
+            return Ok(reached);
+        }
         let mut seen = self.seen.subscribe();
         let reached = tokio::time::timeout(FRESH_WITHIN, seen.wait_for(|s| *s >= revision && *s > 0)).await;
         match reached {
@@ -209,7 +213,9 @@ impl Hub {
     async fn list(&self) -> Result<(), StorageError> {
         let (mut from, to) = (keys::ROOT.as_bytes().to_vec(), keys::prefix_end(keys::ROOT));
         let mut revision = 0;
-        let mut found: HashMap<Box<str>, Vec<Change>> = HashMap::new();
+        // Each page becomes entries before the next is read, so that nothing is held twice.
+        let mut found: HashMap<Box<str>, Listing> = HashMap::new();
+        let mut objects = 0;
         loop {
             let page = self.etcd.range(from, to.clone(), LIST_PAGE, revision).await?;
             if revision == 0 {
@@ -218,7 +224,8 @@ impl Hub {
             from = page.items.last().map(|i| [i.key.as_bytes(), b"\0"].concat()).unwrap_or_default();
             for item in page.items {
                 if let Some((prefix, change)) = self.change(&item.key, Some(item.value), item.revision) {
-                    found.entry(prefix.into()).or_default().push(change);
+                    objects += 1;
+                    self.cache(prefix).prepare(found.entry(prefix.into()).or_default(), [change]);
                 }
             }
             if !page.more {
@@ -229,9 +236,8 @@ impl Hub {
         for prefix in known {
             found.entry(prefix).or_default();
         }
-        let objects: usize = found.values().map(Vec::len).sum();
-        for (prefix, changes) in found {
-            self.cache(&prefix).replace(changes, revision);
+        for (prefix, listing) in found {
+            self.cache(&prefix).replace(listing, revision);
         }
         self.seen.send_replace(revision);
         tracing::info!(revision, objects, "listed the storage");

@@ -8,8 +8,10 @@ pub mod compaction;
 pub mod encryption;
 pub mod entry;
 pub mod etcd;
+pub mod facets;
 pub mod hub;
 pub mod keys;
+pub mod parsed;
 pub mod watch_cache;
 
 pub use entry::Entry;

@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::entry::{Entry, Kind};
+use super::parsed::Parsed;
 use crate::resource::Selectable;
 
 /// The window keeps at least this many events, whatever their size.
@@ -42,6 +43,14 @@ pub struct Change {
     pub stored: Option<Vec<u8>>,
     /// The revision of the change.
     pub revision: u64,
+}
+
+/// What is being read of a resource, to become all of its cache.
+#[derive(Default)]
+pub struct Listing {
+    entries: Vec<Entry>,
+    /// What the entries were looked at for.
+    selectable: Arc<Vec<Selectable>>,
 }
 
 /// What a cursor's place is no longer in the window for.
@@ -104,6 +113,7 @@ pub struct Cache {
     /// The next sequence number; watchers wait for it to move.
     next: watch::Sender<u64>,
     selectable: ArcSwap<Vec<Selectable>>,
+    parsed: Parsed,
 }
 
 impl Cache {
@@ -111,7 +121,8 @@ impl Cache {
     #[must_use]
     pub fn new(selectable: Vec<Selectable>, revision: u64) -> Self {
         let inner = Inner { complete_after: revision, last: revision, ..Inner::default() };
-        Self { inner: RwLock::new(inner), next: watch::Sender::new(0), selectable: ArcSwap::from_pointee(selectable) }
+        let (next, parsed) = (watch::Sender::new(0), Parsed::default());
+        Self { inner: RwLock::new(inner), next, selectable: ArcSwap::from_pointee(selectable), parsed }
     }
 
     /// The fields that entries can be selected by.
@@ -123,24 +134,31 @@ impl Cache {
     /// Changes which fields entries can be selected by, and looks at every entry again.
     pub fn set_selectable(&self, selectable: Vec<Selectable>) {
         let mut inner = self.inner.write();
-        let again = |e: &Entry| {
-            let stored = super::codec::after_version(&e.wire()).map(|rest| [super::codec::HEAD, rest].concat());
-            Entry::new(&e.key, &stored.unwrap_or_else(|| e.wire().to_vec()), e.revision, e.kind, &selectable)
-        };
-        inner.entries = inner.entries.iter().map(|e| ByKey(Arc::new(again(&e.0)))).collect();
+        inner.entries = inner.entries.iter().map(|e| ByKey(Arc::new(e.0.looked_at(&selectable)))).collect();
         inner.snapshots.clear();
         self.selectable.store(Arc::new(selectable));
     }
 
+    /// A part of a listing.
+    pub fn prepare(&self, listing: &mut Listing, objects: impl IntoIterator<Item = Change>) {
+        let selectable = self.selectable.load_full();
+        if !Arc::ptr_eq(&selectable, &listing.selectable) {
+            listing.entries = listing.entries.iter().map(|e| e.looked_at(&selectable)).collect();
+            listing.selectable = selectable;
+        }
+        for object in objects {
+            if let Some(stored) = object.stored {
+                listing.entries.push(Entry::new(&object.key, &stored, object.revision, Kind::Added, &listing.selectable));
+            }
+        }
+    }
+
     /// Starts over with a whole listing at `revision`. Watchers have to list again.
-    pub fn replace(&self, objects: impl IntoIterator<Item = Change>, revision: u64) {
-        let selectable = self.selectable.load();
-        let entries = objects.into_iter().filter_map(|c| {
-            let stored = c.stored?;
-            Some(ByKey(Arc::new(Entry::new(&c.key, &stored, c.revision, Kind::Added, &selectable))))
-        });
-        let entries: BTreeSet<_> = entries.collect();
+    pub fn replace(&self, mut listing: Listing, revision: u64) {
         let mut inner = self.inner.write();
+        // While this is locked, what entries are selected by does not change.
+        self.prepare(&mut listing, []);
+        let entries = listing.entries.into_iter().map(|e| ByKey(Arc::new(e))).collect();
         let next = inner.first + inner.window.len() as u64 + 1;
         *inner = Inner { entries, first: next, complete_after: revision, last: revision, ..Inner::default() };
         self.next.send_replace(next);
@@ -148,14 +166,15 @@ impl Cache {
 
     /// Applies changes, in the order of their revisions.
     pub fn apply(&self, changes: Vec<Change>) {
-        let selectable = self.selectable.load();
         let mut inner = self.inner.write();
+        let selectable = self.selectable.load();
         for change in changes {
             let before = inner.entries.get(change.key.as_str()).map(|e| e.0.clone());
             let entry = match (&change.stored, &before) {
                 (Some(stored), _) => {
                     let kind = if before.is_some() { Kind::Modified } else { Kind::Added };
-                    let entry = Arc::new(Entry::new(&change.key, stored, change.revision, kind, &selectable));
+                    let entry = Entry::new(&change.key, stored, change.revision, kind, &selectable);
+                    let entry = Arc::new(if let Some(before) = &before { entry.after(before) } else { entry });
                     inner.entries.replace(ByKey(entry.clone()));
                     entry
                 }
@@ -187,6 +206,14 @@ impl Cache {
         self.inner.read().entries.get(key).map(|e| e.0.clone())
     }
 
+    /// The tree of an entry that is looked at often; see [`Parsed`].
+    ///
+    /// # Errors
+    /// Bytes in etcd that are no JSON.
+    pub fn tree(&self, entry: &Entry) -> Result<Arc<serde_json::Value>, serde_json::Error> {
+        self.parsed.tree(entry)
+    }
+
     /// A number that moves with every change; equal numbers mean equal content.
     #[must_use]
     pub fn sequence(&self) -> u64 {
@@ -213,7 +240,7 @@ impl Cache {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let entries = inner.entries.range::<str, _>(from).take_while(|e| e.0.key.starts_with(prefix)).map(|e| e.0.clone()).collect();
         let next = inner.first + inner.window.len() as u64;
-        (entries, seen.max(inner.last), Cursor { cache: self.clone(), next, moved: self.next.subscribe() })
+        (entries, seen.max(inner.last), Cursor { cache: self.clone(), next, at_end: true, moved: self.next.subscribe() })
     }
 
     /// A cursor at the first event after `revision`.
@@ -226,7 +253,7 @@ impl Cache {
             return Err(Lagged);
         }
         let skipped = inner.window.partition_point(|e| e.entry.revision <= revision);
-        Ok(Cursor { cache: self.clone(), next: inner.first + skipped as u64, moved: self.next.subscribe() })
+        Ok(Cursor { cache: self.clone(), next: inner.first + skipped as u64, at_end: false, moved: self.next.subscribe() })
     }
 
     /// Keeps a listing for its next pages.
@@ -259,23 +286,38 @@ impl std::fmt::Debug for Cache {
 pub struct Cursor {
     cache: Arc<Cache>,
     next: u64,
+    at_end: bool,
     moved: watch::Receiver<u64>,
 }
 
 impl Cursor {
-    /// The events from here on, at most `most` of them, and moves behind them.
+    /// The events from here on, at most `most` of them and not many more than `bytes` of data, and moves behind them.
     ///
     /// # Errors
     /// [`Lagged`] when the next event has left the window.
-    pub fn take(&mut self, most: usize) -> Result<Vec<Event>, Lagged> {
+    pub fn take(&mut self, most: usize, bytes: usize) -> Result<Vec<Event>, Lagged> {
         let inner = self.cache.inner.read();
         if self.next < inner.first {
             return Err(Lagged);
         }
         let skip = usize::try_from(self.next - inner.first).map_err(|_| Lagged)?;
-        let events: Vec<Event> = inner.window.iter().skip(skip).take(most).cloned().collect();
+        let (mut events, mut size) = (Vec::new(), 0);
+        for event in inner.window.range(skip.min(inner.window.len())..) {
+            if events.len() == most || size > bytes {
+                break;
+            }
+            size += event.entry.size();
+            events.push(event.clone());
+        }
         self.next += events.len() as u64;
+        self.at_end = self.next == inner.first + inner.window.len() as u64;
         Ok(events)
+    }
+
+    /// Whether [`Cursor::take`] has left nothing behind.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.at_end
     }
 
     /// Waits until there may be more.
@@ -302,6 +344,7 @@ mod tests {
     fn cache() -> Arc<Cache> {
         Arc::new(Cache::new(vec![], 0))
     }
+    const ALL: usize = usize::MAX;
     fn text(events: &[Event]) -> String {
         events.iter().map(|e| format!("{:?}", e.entry)).collect::<Vec<_>>().join(" ")
     }
@@ -310,11 +353,20 @@ mod tests {
     fn a_cursor_sees_what_came_after_its_revision() {
         let c = cache();
         c.apply(vec![put("a", 1), put("b", 2), put("a", 3), remove("b", 4), remove("nothing", 5)]);
-        assert_eq!(text(&c.cursor_after(0).unwrap().take(10).unwrap()), "ADDED a@1 ADDED b@2 MODIFIED a@3 DELETED b@4");
+        assert_eq!(text(&c.cursor_after(0).unwrap().take(10, ALL).unwrap()), "ADDED a@1 ADDED b@2 MODIFIED a@3 DELETED b@4");
         let mut cursor = c.cursor_after(2).unwrap();
-        assert_eq!(text(&cursor.take(1).unwrap()), "MODIFIED a@3");
-        assert_eq!(text(&cursor.take(10).unwrap()), "DELETED b@4");
-        assert_eq!(text(&cursor.take(10).unwrap()), "");
+        assert_eq!(text(&cursor.take(1, ALL).unwrap()), "MODIFIED a@3");
+        assert_eq!(text(&cursor.take(10, ALL).unwrap()), "DELETED b@4");
+        assert_eq!(text(&cursor.take(10, ALL).unwrap()), "");
+    }
+
+    #[test]
+    fn a_cursor_takes_so_many_bytes_and_says_whether_that_was_all() {
+        let c = cache();
+        c.apply(vec![put("a", 1), put("b", 2), put("c", 3)]);
+        let mut cursor = c.cursor_after(0).unwrap();
+        assert_eq!((text(&cursor.take(10, 0).unwrap()), cursor.is_at_end()), ("ADDED a@1".into(), false), "one at least");
+        assert_eq!((text(&cursor.take(10, ALL).unwrap()), cursor.is_at_end()), ("ADDED b@2 ADDED c@3".into(), true));
     }
 
     #[test]
@@ -322,9 +374,9 @@ mod tests {
         let c = cache();
         let mut slow = c.cursor_after(0).unwrap();
         c.apply((1..=WINDOW_MOST as u64 + 10).map(|r| put("a", r)).collect());
-        assert_eq!(slow.take(1).unwrap_err(), Lagged);
+        assert_eq!(slow.take(1, ALL).unwrap_err(), Lagged);
         assert_eq!(c.cursor_after(9).unwrap_err(), Lagged);
-        assert_eq!(text(&c.cursor_after(10).unwrap().take(1).unwrap()), "MODIFIED a@11");
+        assert_eq!(text(&c.cursor_after(10).unwrap().take(1, ALL).unwrap()), "MODIFIED a@11");
     }
 
     #[test]
@@ -332,12 +384,14 @@ mod tests {
         let c = cache();
         c.apply(vec![put("a", 1)]);
         let (_, _, mut cursor) = c.snapshot("", 1);
-        c.replace([put("b", 7)], 9);
-        assert_eq!(cursor.take(1).unwrap_err(), Lagged);
+        let mut listing = Listing::default();
+        c.prepare(&mut listing, [put("b", 7)]);
+        c.replace(listing, 9);
+        assert_eq!(cursor.take(1, ALL).unwrap_err(), Lagged);
         let (entries, revision, mut cursor) = c.snapshot("", 0);
         assert_eq!((entries.len(), revision), (1, 9));
         c.apply(vec![put("b", 10)]);
-        assert_eq!(text(&cursor.take(9).unwrap()), "MODIFIED b@10");
+        assert_eq!(text(&cursor.take(9, ALL).unwrap()), "MODIFIED b@10");
         assert_eq!(c.cursor_after(8).unwrap_err(), Lagged);
     }
 
@@ -356,7 +410,7 @@ mod tests {
         let mut cursor = c.cursor_after(0).unwrap();
         let waiting = tokio::spawn(async move {
             cursor.moved().await;
-            cursor.take(5).unwrap().len()
+            cursor.take(5, ALL).unwrap().len()
         });
         c.apply(vec![put("a", 1)]);
         assert_eq!(waiting.await.unwrap(), 1);

@@ -8,9 +8,8 @@ use serde_json::{Value, json};
 use super::options::{DeleteOptions, Propagation};
 use super::write::{Current, MAX_TRIES};
 use super::{Body, Call, Reply, list, metadata};
-use crate::admission::Operation;
+use crate::admission::{Admission, Operation};
 use crate::resource::Deletion;
-use crate::server::Admission;
 use crate::storage::{Expect, Outcome};
 
 /// How one deletion ended.
@@ -27,8 +26,14 @@ enum Ended {
 /// 404, a precondition that does not hold, an admission step that says no.
 pub async fn delete(call: &Call, options: &DeleteOptions) -> Result<Reply, Status> {
     let mut warnings = vec![];
-    let body = match one(call, &call.info.name, options, &mut warnings).await? {
+    let ended = one(call, &call.info.name, options, &mut warnings).await?;
+    let code = match &ended {
+        Ended::Pending(_) if options.cascades => 202,
+        _ => 200,
+    };
+    let body = match ended {
         Ended::Pending(object) => Body::Object(object),
+        Ended::Removed(object) if call.row.returns_deleted => Body::Object(object),
         Ended::Removed(object) => {
             let mut details = json!({"name": object.name(), "kind": call.row.plural, "uid": object.uid()});
             if !call.row.group.is_empty() {
@@ -37,7 +42,7 @@ pub async fn delete(call: &Call, options: &DeleteOptions) -> Result<Reply, Statu
             Body::Tree(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}))
         }
     };
-    Ok(Reply { code: 200, body, warnings })
+    Ok(Reply { code, body, warnings })
 }
 
 /// Deletes a selection of objects.
@@ -51,7 +56,7 @@ pub async fn collection(call: &Call, options: &DeleteOptions) -> Result<Reply, S
     for entry in list::select(&call).await? {
         call.info.namespace = entry.namespace().to_owned();
         match one(&call, entry.name(), options, &mut warnings).await {
-            Ok(Ended::Removed(object) | Ended::Pending(object)) => items.push(call.from_stored(object)?),
+            Ok(Ended::Removed(object) | Ended::Pending(object)) => items.push(call.shown(object)?),
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
@@ -101,8 +106,10 @@ async fn attempt(
     let row = &call.row;
     let old = &current.tree;
     preconditions(call, name, old, options)?;
-    let admission = Admission { call, operation: Operation::Delete, part: "", old: Some(old), dry_run: options.dry_run };
-    admission.validate(&Value::Null, warnings).await?;
+    if !options.admitted {
+        let pass = Admission { old: Some(old), deletion: Some(options), ..Admission::new(call, Operation::Delete, "", options.dry_run) };
+        pass.run(&mut Value::Null, warnings).await?;
+    }
     let mut new = old.clone();
     let how = row.hooks.deletion(&mut new, options.grace, call.cx()).map_err(|e| call.unfit(&e))?;
     let held = set_finalizers(&mut new, options.propagation);
@@ -115,13 +122,13 @@ async fn attempt(
     if options.dry_run || (!remove && new == *old) {
         return Ok(Ok(if remove { Ended::Removed(new) } else { Ended::Pending(new) }));
     }
-    let (value, extras) = if remove { (None, call.released(old)?) } else { (Some(call.encode(&key, &new)?), vec![]) };
+    let (value, extras) = if remove { (None, call.released(old)?) } else { (Some(call.encode(&key, &new).await?), vec![]) };
     match call.commit(&key, Expect::Revision(current.revision), value, &extras).await? {
         Outcome::Done(revision) => {
             new.set_meta("resourceVersion", revision.to_string().into());
             Ok(Ok(if remove { Ended::Removed(new) } else { Ended::Pending(new) }))
         }
-        Outcome::Stale(now) => Ok(Err(now.map(|n| call.decode(n)).transpose()?)),
+        Outcome::Stale(now) => Ok(Err(call.decode(now).await?)),
         Outcome::Taken(_) => Err(Status::internal("a removal takes nothing")),
     }
 }

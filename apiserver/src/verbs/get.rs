@@ -21,8 +21,9 @@ pub async fn get(call: &Call) -> Result<Reply, Status> {
     let entry = row.cache.get(&row.rest(&call.info.namespace, &call.info.name)).ok_or_else(|| call.not_found())?;
     let body = match row.subresource(&call.info.subresource) {
         Some(Subresource::Scale { spec, status, selector }) => {
-            Body::Tree(super::projection::scale(&call.tree(&entry)?, spec, status, selector.as_deref())?)
+            Body::Tree(super::projection::scale(&call.read(call.tree(&entry)?).await?, spec, status, selector.as_deref())?)
         }
+        _ if row.versions().is_some_and(|v| v.asks()) => Body::Object(call.read(call.tree(&entry)?).await?),
         _ => Body::Stored(entry.wire()),
     };
     Ok(Reply { code: 200, body, warnings: vec![] })

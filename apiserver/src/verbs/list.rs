@@ -3,34 +3,32 @@
 //! The pages of one list come from one snapshot, kept for a while. When it is gone, etcd's history serves the rest; when that is
 //! compacted, 410.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use api::status::Status;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Call;
 use super::select::Selection;
 use crate::http::negotiate::Format;
+use crate::http::pieces::{PIECE, Pieces};
 use crate::http::query::{ListOptions, Version};
 use crate::http::render::{ListMeta, Renderer};
 use crate::resource::Resource;
 use crate::storage::entry::Kind;
 use crate::storage::{Entry, keys};
 
-/// Bytes of a list that are put together before they are sent.
-const CHUNK: usize = 64 << 10;
 /// Keys read from etcd at a time, when a list comes from its history.
 const HISTORY_PAGE: i64 = 500;
 
 /// Where the next page of a list begins.
 #[derive(Debug, Serialize, Deserialize)]
-struct Continue {
+pub struct Continue {
     /// The revision of the list; 0 for "whatever is newest", after the list's own revision was lost.
     #[serde(rename = "rv")]
     revision: u64,
@@ -40,11 +38,17 @@ struct Continue {
 }
 
 impl Continue {
-    fn encode(&self) -> String {
+    /// The token, opaque to clients.
+    #[must_use]
+    pub fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
-    fn decode(token: &str) -> Result<Self, Status> {
+    /// What a client gives back.
+    ///
+    /// # Errors
+    /// 400 for what is no token of ours.
+    pub fn decode(token: &str) -> Result<Self, Status> {
         let wrong = || Status::bad_request("continue key is not valid");
         let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| wrong())?;
         serde_json::from_slice(&bytes).map_err(|_| wrong())
@@ -65,14 +69,14 @@ pub async fn list(call: &Call) -> Result<(Body, Option<usize>), Status> {
     let options = ListOptions::parse(&call.query, false)?;
     let selection = Selection::new(&call.row, &call.info.namespace, &call.info.name, &options)?;
     let found = find(call, &options, &selection).await?;
-    let renderer = call.renderer()?;
+    let (renderer, entries) = (call.renderer()?.settled(), call.entries(found.entries).await?);
     if call.media.format != Format::Json {
-        let items: Vec<Bytes> = found.entries.iter().map(|e| e.wire()).collect();
+        let items: Vec<Bytes> = entries.iter().map(|e| e.wire()).collect();
         return renderer.list(&found.meta, items.iter().map(|i| &**i)).map(|b| (Body::from(b), None));
     }
     let (head, tail) = renderer.list_ends(&found.meta);
-    let size = found.entries.iter().map(|e| e.size()).sum();
-    Ok((Body::from_stream(stream(renderer, head.into(), found.entries, tail)), Some(size)))
+    let size = entries.iter().map(|e| e.size()).sum();
+    Ok((Body::from_stream(stream(renderer, head.into(), entries, tail)), Some(size)))
 }
 
 /// A selection of objects at one revision, for verbs that act on many.
@@ -187,28 +191,33 @@ fn stream(
     entries: Vec<Arc<Entry>>,
     tail: &'static [u8],
 ) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
-    let state = (renderer, VecDeque::from(entries), Some(head), true);
+    let mut pieces = Pieces::default();
+    pieces.push(&head);
+    let state = (renderer, entries.into_iter(), Some(tail), pieces, true);
     futures::stream::unfold(Some(state), move |state| async move {
-        let (renderer, mut entries, mut head, mut first) = state?;
-        let mut chunk = BytesMut::with_capacity(CHUNK + (16 << 10));
-        if let Some(head) = head.take() {
-            chunk.extend_from_slice(&head);
-        }
-        while chunk.len() < CHUNK {
-            let Some(entry) = entries.pop_front() else {
-                chunk.extend_from_slice(tail);
-                return Some((Ok(chunk.freeze()), None));
+        let (renderer, mut entries, mut tail, mut pieces, mut first) = state?;
+        while pieces.len() < PIECE {
+            let Some(entry) = entries.next() else {
+                pieces.push(tail.take().unwrap_or_default());
+                break;
             };
             if !std::mem::take(&mut first) {
-                chunk.extend_from_slice(b",");
+                pieces.push(b",");
             }
-            match renderer.item_json(&entry.wire()) {
-                Ok(item) => chunk.extend_from_slice(&item),
+            // Taking a reference to the bytes of each item would cost as much as copying them.
+            if renderer.is_verbatim() {
+                pieces.push(entry.json());
+                continue;
+            }
+            match renderer.item_json(entry.json()) {
+                Ok(item) => pieces.push(&item),
                 // The answer has begun: breaking it off is the only way to say that it is not whole.
                 Err(status) => return Some((Err(std::io::Error::other(status.message)), None)),
             }
         }
-        Some((Ok(chunk.freeze()), Some((renderer, entries, None, first))))
+        let piece = pieces.pop();
+        let more = !pieces.is_empty() || tail.is_some();
+        Some((Ok(piece), more.then_some((renderer, entries, tail, pieces, first))))
     })
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::crd;
 use crate::resource::{Generation, Resource};
+use crate::resources::NEVER_OWNERS;
 
 /// Fields of `metadata` that only the system sets.
 const SYSTEM: [&str; 6] = ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"];
@@ -46,17 +47,17 @@ pub fn count_generation(new: &mut Value, old: &Value, row: &Resource) {
     if row.generation == Generation::None {
         return;
     }
-    let content = |o: &Value| -> Vec<(String, Value)> {
-        let fields = o.as_object().into_iter().flatten();
-        fields
-            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "apiVersion" | "kind") && (*k != "status" || !row.has_status()))
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect()
-    };
+    let has_status = row.has_status();
     let generation = old.meta().and_then(|m| m.get("generation")).and_then(Value::as_i64).unwrap_or(0);
     let annotated = row.generation == Generation::SpecOrAnnotations && new.annotations() != old.annotations();
-    let changed = annotated || content(new) != content(old);
+    let changed = annotated || !content(new, has_status).eq(content(old, has_status));
     new.set_meta("generation", (generation + i64::from(changed)).into());
+}
+
+/// What generations count the changes of.
+fn content(object: &Value, has_status: bool) -> impl Iterator<Item = (&String, &Value)> {
+    let counts = move |key: &str| !matches!(key, "metadata" | "apiVersion" | "kind") && (key != "status" || !has_status);
+    object.as_object().into_iter().flatten().filter(move |(key, _)| counts(key))
 }
 
 /// A name from `metadata.generateName` and randomness.
@@ -155,8 +156,8 @@ fn owners(obj: &Value, path: &Path, errors: &mut Errors) {
                 );
             }
         }
-        if text("apiVersion") == "v1" && text("kind") == "Event" {
-            errors.invalid(&at, owner, "/v1, Kind=Event is disallowed from being an owner");
+        if let Some((version, kind)) = NEVER_OWNERS.iter().find(|(version, kind)| text("apiVersion") == *version && text("kind") == *kind) {
+            errors.invalid(&at, owner, &format!("/{version}, Kind={kind} is disallowed from being an owner"));
         }
         controllers += i32::from(owner.get("controller").and_then(Value::as_bool) == Some(true));
     }

@@ -14,6 +14,7 @@ pub mod update;
 pub mod watch;
 pub mod write;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::status::Status;
@@ -24,10 +25,12 @@ use serde_json::Value;
 
 use crate::auth::User;
 use crate::catalog::Served;
+use crate::crd::convert;
 use crate::http::negotiate::Media;
 use crate::http::query::Query;
 use crate::http::render::{Include, Renderer};
 use crate::http::request_info::RequestInfo;
+use crate::resource::Conversion;
 use crate::server::Server;
 use crate::storage::Entry;
 
@@ -67,7 +70,7 @@ impl Call {
         Status::not_found(&self.row.group, &self.row.plural, &self.info.name)
     }
 
-    /// An entry as a tree, in the stored form.
+    /// An entry as a tree, as the storage holds it.
     ///
     /// # Errors
     /// An object that cannot be read.
@@ -75,25 +78,60 @@ impl Call {
         entry.tree().map_err(|e| Status::internal(format!("an object in the storage is no JSON: {e}")))
     }
 
-    /// A tree of the row's version in the stored form.
+    /// A tree of the row's version in the worked form (see [`Conversion`]).
     ///
     /// # Errors
     /// What cannot be converted.
-    pub fn to_stored(&self, tree: Value) -> Result<Value, Status> {
+    pub fn worked(&self, tree: Value) -> Result<Value, Status> {
         match &self.row.conversion {
-            Some(conversion) => (conversion.to_stored)(tree),
-            None => Ok(tree),
+            Some(Conversion::Fixed { to_stored, .. }) => to_stored(tree),
+            _ => Ok(tree),
         }
     }
 
-    /// A tree of the stored form in the row's version.
+    /// As [`Call::shown`], of a tree that stays: copied only where it is converted.
     ///
     /// # Errors
     /// What cannot be converted.
-    pub fn from_stored(&self, tree: Value) -> Result<Value, Status> {
+    pub fn seen<'t>(&self, tree: &'t Value) -> Result<Cow<'t, Value>, Status> {
         match &self.row.conversion {
-            Some(conversion) => (conversion.from_stored)(tree),
-            None => Ok(tree),
+            Some(Conversion::Fixed { from_stored, .. }) => from_stored(tree.clone()).map(Cow::Owned),
+            _ => Ok(Cow::Borrowed(tree)),
+        }
+    }
+
+    /// A tree of the worked form in the row's version.
+    ///
+    /// # Errors
+    /// What cannot be converted.
+    pub fn shown(&self, tree: Value) -> Result<Value, Status> {
+        match &self.row.conversion {
+            Some(Conversion::Fixed { from_stored, .. }) => from_stored(tree),
+            _ => Ok(tree),
+        }
+    }
+
+    /// A tree as the storage holds it in the worked form.
+    ///
+    /// # Errors
+    /// What cannot be converted.
+    pub async fn read(&self, tree: Value) -> Result<Value, Status> {
+        let Some(versions) = self.row.versions() else { return Ok(tree) };
+        if !versions.asks() {
+            return versions.settle(tree);
+        }
+        convert::only(versions.read(&self.server.outbound, vec![tree]).await?)
+    }
+
+    /// Entries of the storage as readers of the row see them, where somebody has to be asked for that; as they are everywhere else.
+    /// A renderer of these is [`Renderer::settled`].
+    ///
+    /// # Errors
+    /// What cannot be converted.
+    pub async fn entries(&self, entries: Vec<Arc<Entry>>) -> Result<Vec<Arc<Entry>>, Status> {
+        match self.row.versions().filter(|v| v.asks()) {
+            Some(versions) => versions.entries(&self.server.outbound, entries).await,
+            None => Ok(entries),
         }
     }
 }
@@ -114,8 +152,15 @@ pub struct Reply {
 pub enum Body {
     /// Stored bytes of an object of the row.
     Stored(Bytes),
-    /// An object of the row, in the stored form.
+    /// An object of the row, in the worked form.
     Object(Value),
+    /// An object of the row that was just written, in the stored form, and its stored bytes as they will be read.
+    Written {
+        /// The object.
+        tree: Value,
+        /// The bytes.
+        wire: Bytes,
+    },
     /// A tree that is shown as it is, whatever the row.
     Tree(Value),
 }

@@ -31,7 +31,7 @@ pub struct WriteOptions {
     pub apply: bool,
 }
 
-/// The most characters of a manager's name.
+/// The most bytes of a manager's name.
 const MANAGER_MAX: usize = 128;
 
 impl WriteOptions {
@@ -51,7 +51,7 @@ impl WriteOptions {
             "Ignore" => Validation::Ignore,
             "Strict" => Validation::Strict,
             other => {
-                errors.not_supported(&at("fieldValidation"), other, &["Ignore", "Warn", "Strict"]);
+                errors.not_supported(&at("fieldValidation"), other, &["Ignore", "Strict", "Warn"]);
                 Validation::Strict
             }
         };
@@ -59,11 +59,18 @@ impl WriteOptions {
             Some(manager) if !manager.is_empty() => manager.to_owned(),
             _ => agent(call),
         };
-        if manager.chars().count() > MANAGER_MAX {
+        if manager.len() > MANAGER_MAX {
             errors.too_long(&at("fieldManager"), MANAGER_MAX);
+        } else if manager.chars().any(char::is_control) {
+            errors.invalid(&at("fieldManager"), &manager, "should only contain printable characters");
         }
         if !errors.is_empty() {
-            return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
+            let kind = match call.info.verb.as_str() {
+                "create" => "CreateOptions",
+                "update" => "UpdateOptions",
+                _ => "PatchOptions",
+            };
+            return Err(Status::invalid("meta.k8s.io", kind, "", &errors));
         }
         let force = call.query.get("force").map(|_| call.query.flag("force"));
         Ok(Self { dry_run: !dry_run.is_empty(), manager, validation, force, apply: false })
@@ -74,7 +81,7 @@ impl WriteOptions {
 fn agent(call: &Call) -> String {
     let agent = call.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("unknown");
     let name = agent.split('/').next().unwrap_or("unknown");
-    name.chars().filter(|c| !c.is_control()).take(MANAGER_MAX).collect()
+    crate::apply::server_side::manager_name("", name)
 }
 
 /// What becomes of an object's dependents.
@@ -99,8 +106,12 @@ pub struct DeleteOptions {
     pub resource_version: Option<String>,
     /// What becomes of dependents.
     pub propagation: Option<Propagation>,
+    /// Whether the client asked, in the old way, that dependents go too: then it is told when the object is not gone yet (202).
+    pub cascades: bool,
     /// Nothing is stored.
     pub dry_run: bool,
+    /// It is part of a request that was admitted already, as an eviction is.
+    pub admitted: bool,
 }
 
 impl DeleteOptions {
@@ -140,7 +151,7 @@ impl DeleteOptions {
             (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
             (Some("Foreground"), _) => Some(Propagation::Foreground),
             (Some(other), _) => {
-                errors.not_supported(&at("propagationPolicy"), other, &["Background", "Foreground", "Orphan"]);
+                errors.not_supported(&at("propagationPolicy"), other, &["Foreground", "Background", "Orphan", "nil"]);
                 None
             }
         };
@@ -156,7 +167,9 @@ impl DeleteOptions {
             uid: text("/preconditions/uid"),
             resource_version: text("/preconditions/resourceVersion"),
             propagation,
+            cascades: orphans == Some(false),
             dry_run: !dry_run.is_empty(),
+            admitted: false,
         })
     }
 }

@@ -47,5 +47,5 @@ fn track(call: &Call, part: Part<'_>, given: &WriteOptions, old: Option<&Value>,
     }
     let Some(node) = call.schema() else { return };
     let api_version = call.row.api_version();
-    *new = server_side::update(old, new, &options(call, &part, given, &api_version), node);
+    *new = server_side::update(old, std::mem::take(new), &options(call, &part, given, &api_version), node);
 }

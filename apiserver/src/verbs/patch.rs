@@ -56,26 +56,32 @@ pub async fn apply(call: &Call, part: Part<'_>, body: &Bytes, options: &WriteOpt
         errors.required(&Path::new("fieldManager"), "is required for apply patch");
         return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &errors));
     }
-    let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("error decoding YAML: invalid UTF-8"))?;
-    let applied: Value = serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let document =
+        crate::yaml::parse(body).map_err(|e| Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {e}")))?;
+    let duplicates = document.strict_error();
+    let applied = document.value;
     if let Part::Sub(Subresource::Scale { spec, status, selector }) = part {
         let through = |old: &Value| {
             let scale = projection::scale(old, spec, status, selector.as_deref())?;
             apply::merge_patch::apply(&scale, &applied).map_err(Status::from)
         };
-        return scale(call, part, options, spec, &through).await;
+        return scale(call, part, options, &through).await;
     }
     let options = WriteOptions { apply: true, ..options.clone() };
     let api_version = call.row.api_version();
     let compute = |old: Option<&Value>| -> Result<Value, Status> {
-        let live = old.map(|o| call.from_stored(o.clone())).transpose()?;
+        let live = old.map(|o| call.seen(o)).transpose()?;
         let how = super::ownership::options(call, &part, &options, &api_version);
         // Unknown fields are refused here, whatever is asked for: nobody could own them.
-        let new = apply::server_side::apply(live.as_ref(), &applied, &how, node)?;
+        let new = apply::server_side::apply(live.as_deref(), &applied, &how, node)?;
+        if let (Validation::Strict, Some(error)) = (options.validation, &duplicates) {
+            return Err(Status::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {error}")));
+        }
         check::conform(new, node).map(|decoded| decoded.value).map_err(|e| call.unfit(&e))
     };
     let absent = if part.name().is_empty() { Absent::Create } else { Absent::NotFound };
-    update(call, part, absent, &options, vec![], &compute).await
+    let warnings = if options.validation == Validation::Warn { document.duplicates } else { vec![] };
+    update(call, part, absent, &options, warnings, &compute).await
 }
 
 /// Patches the object of the call, or a part of it.
@@ -104,18 +110,23 @@ pub async fn patch(call: &Call, part: Part<'_>, kind: Kind, body: &Bytes, option
     };
     if let Part::Sub(Subresource::Scale { spec, status, selector }) = part {
         let through = |old: &Value| merge(&projection::scale(old, spec, status, selector.as_deref())?);
-        return scale(call, part, options, spec, &through).await;
+        return scale(call, part, options, &through).await;
     }
     let warnings = parking_lot::Mutex::new(vec![]);
     let compute = |old: Option<&Value>| -> Result<Value, Status> {
         let old = old.ok_or_else(|| call.not_found())?;
-        let new = merge(&call.from_stored(old.clone())?)?;
+        let old = call.seen(old)?;
+        let new = merge(&old)?;
         let Some(node) = call.schema() else { return Ok(new) };
-        let shown = if kind == Kind::Strategic { go::show(&patch) } else { new.to_string() };
-        let mut decoded = check::conform(new, node).map_err(|e| invalid(&shown, &e))?;
+        // What is refused is worked out once more, to be shown: most are not.
+        let refused = |error: &str| -> Status {
+            let shown = if kind == Kind::Strategic { Ok(go::show(&patch)) } else { merge(&old).map(|new| new.to_string()) };
+            shown.map_or_else(|status| status, |shown| invalid(&shown, error))
+        };
+        let mut decoded = check::conform(new, node).map_err(|e| refused(&e))?;
         decoded.strict.splice(0..0, duplicates.iter().cloned());
         match (options.validation, decoded.strict_error()) {
-            (Validation::Strict, Some(error)) => return Err(invalid(&shown, &error)),
+            (Validation::Strict, Some(error)) => return Err(refused(&error)),
             (Validation::Warn, _) => *warnings.lock() = decoded.strict,
             _ => {}
         }
@@ -141,24 +152,11 @@ pub async fn scale(
     call: &Call,
     part: Part<'_>,
     options: &WriteOptions,
-    pointer: &str,
     submitted: &(dyn Fn(&Value) -> Result<Value, Status> + Sync),
 ) -> Result<Reply, Status> {
-    let Part::Sub(Subresource::Scale { spec, status, selector }) = part else { return Err(Status::internal("not a scale")) };
-    let compute = |old: Option<&Value>| -> Result<Value, Status> {
-        use api::object::Meta as _;
-        let old = old.ok_or_else(|| call.not_found())?;
-        let scale = submitted(old)?;
-        let mut new = call.from_stored(old.clone())?;
-        projection::set_replicas(&mut new, pointer, projection::replicas(&scale, &call.info.name)?);
-        for field in ["resourceVersion", "uid"] {
-            let given = scale.meta_str(field);
-            new.set_meta(field, if given.is_empty() { Value::Null } else { given.into() });
-        }
-        Ok(new)
-    };
-    let reply = update(call, Part::Whole, Absent::NotFound, options, vec![], &compute).await?;
-    let Body::Object(object) = &reply.body else { return Ok(reply) };
-    let shown = projection::scale(object, spec, status, selector.as_deref())?;
+    let compute = |old: Option<&Value>| submitted(old.ok_or_else(|| call.not_found())?);
+    let reply = update(call, part, Absent::NotFound, options, vec![], &compute).await?;
+    let (Body::Object(object) | Body::Written { tree: object, .. }) = &reply.body else { return Ok(reply) };
+    let shown = projection::scale_of(part, object)?.ok_or_else(|| Status::internal("not a scale"))?;
     Ok(Reply { body: Body::Tree(shown), ..reply })
 }

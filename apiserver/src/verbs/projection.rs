@@ -71,6 +71,7 @@ fn copy(from: &Value, to: &mut Value, pointer: &str) {
     }
     let Some(object) = to.pointer_mut(parent).and_then(Value::as_object_mut) else { return };
     match from.pointer(pointer) {
+        Some(value) if object.get(field) == Some(value) => {}
         Some(value) => {
             object.insert(field.to_owned(), value.clone());
         }
@@ -108,26 +109,33 @@ pub fn scale(object: &Value, spec: &str, status: &str, selector: Option<&str>) -
     Ok(out)
 }
 
+/// The Scale that is seen through a part; nothing through one that shows the object itself.
+///
+/// # Errors
+/// As [`scale`].
+pub fn scale_of(part: Part<'_>, object: &Value) -> Result<Option<Value>, Status> {
+    match part {
+        Part::Sub(Subresource::Scale { spec, status, selector }) => scale(object, spec, status, selector.as_deref()).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The object as a submitted Scale leaves it. The Scale's identity counts as the precondition of the write.
+///
+/// # Errors
+/// As [`replicas`].
+pub fn rescaled(object: &Value, scale: &Value, pointer: &str, name: &str) -> Result<Value, Status> {
+    let mut new = object.clone();
+    set_replicas(&mut new, pointer, replicas(scale, name)?);
+    Ok(keep_version(scale, new))
+}
+
 /// A selector as text, from its text, a plain map, or the structured form.
 fn selector_text(selector: &Value) -> Result<String, Status> {
     if let Some(text) = selector.as_str() {
         return Ok(text.to_owned());
     }
-    let structured = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
-    let labels = api::object::string_map(if structured { selector.get("matchLabels") } else { Some(selector) });
-    let expressions: Vec<(String, String, Vec<String>)> = selector
-        .get("matchExpressions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .map(|e| {
-            let text = |f: &str| e.get(f).and_then(Value::as_str).unwrap_or("").to_owned();
-            let values = e.get("values").and_then(Value::as_array).into_iter().flatten();
-            (text("key"), text("operator"), values.filter_map(|v| v.as_str().map(str::to_owned)).collect())
-        })
-        .collect();
-    let parts = expressions.iter().map(|(k, o, v)| (k.as_str(), o.as_str(), v.as_slice()));
-    api::labels::Selector::from_parts(Some(&labels), parts).map(|s| s.to_string()).map_err(Status::internal)
+    api::labels::Selector::from_object(selector).map(|s| s.to_string()).map_err(Status::internal)
 }
 
 /// Checks a submitted Scale, and gives the replicas it asks for.
@@ -148,7 +156,7 @@ pub fn replicas(scale: &Value, name: &str) -> Result<i64, Status> {
 }
 
 /// Sets the integer at a pointer whose parent exists.
-pub fn set_replicas(object: &mut Value, pointer: &str, replicas: i64) {
+fn set_replicas(object: &mut Value, pointer: &str, replicas: i64) {
     let (parent, field) = pointer.rsplit_once('/').unwrap_or(("", pointer));
     if let Some(parent) = object.pointer_mut(parent).and_then(Value::as_object_mut) {
         parent.insert(field.to_owned(), replicas.into());
@@ -166,7 +174,7 @@ mod tests {
         let out = project(Part::Sub(&Subresource::Status), new.clone(), &old, true);
         assert_eq!(out, json!({"metadata": {"name": "a", "labels": {"l": "v"}}, "spec": {"x": 1}, "status": {"y": 2}}));
         assert_eq!(project(Part::Whole, new, &old, true)["status"], json!({"y": 1}));
-        let part = Subresource::Part { name: "finalize".into(), pointers: &["/spec/finalizers"] };
+        let part = Subresource::Part { name: "finalize".into(), pointers: &["/spec/finalizers"], replaced_only: true };
         let out = project(Part::Sub(&part), json!({"metadata": {}, "spec": {"finalizers": []}}), &old, true);
         assert_eq!(out["spec"], json!({"x": 1, "finalizers": []}));
     }

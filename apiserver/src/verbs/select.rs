@@ -47,7 +47,7 @@ impl Selection {
                 "metadata.namespace" if row.is_namespaced() => Field::Namespace,
                 other => match field_index(row, &selectable, other) {
                     Some(index) => Field::Selectable(index),
-                    None => return Err(unknown_field(row, options, other)),
+                    None => return Err(unknown_field(row, other)),
                 },
             };
             fields.push(Term { field, value: term.value.clone(), equals: term.equals });
@@ -93,11 +93,11 @@ fn field_index(row: &Served, selectable: &[crate::resource::Selectable], field: 
     }
 }
 
-fn unknown_field(row: &Served, options: &ListOptions, field: &str) -> Status {
-    let resource =
-        format!("{}, Resource={}", if row.group.is_empty() { format!("/{}", row.version) } else { row.api_version() }, row.plural);
-    Status::bad_request(format!(
-        "Unable to find {resource:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
-        options.label_text, options.field_text
-    ))
+/// In the words of upstream's conversions: kinds that can be selected by fields of their own say less than those that cannot.
+fn unknown_field(row: &Served, field: &str) -> Status {
+    Status::bad_request(if row.selectable.is_empty() && row.schema.is_none() {
+        format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    } else {
+        format!("field label not supported: {field}")
+    })
 }

@@ -9,15 +9,14 @@ use api::status::Status;
 use serde_json::Value;
 
 use super::options::WriteOptions;
-use super::projection::{Part, project};
+use super::projection::{self, Part, project};
 use super::write::{Current, MAX_TRIES};
 use super::{Call, Reply, create, metadata, ownership, write};
-use crate::admission::Operation;
-use crate::resource::Deletion;
-use crate::server::Admission;
+use crate::admission::{Admission, Operation};
+use crate::resource::{Deletion, Subresource};
 use crate::storage::{Expect, Outcome};
 
-/// Works out what is submitted, in the row's version, from the object as it is, in the stored form.
+/// Works out what is submitted, in the row's version, from the object as it is, in the worked form. Of `scale`, a Scale is submitted.
 pub type Compute<'a> = &'a (dyn Fn(Option<&Value>) -> Result<Value, Status> + Sync);
 
 /// What happens when there is no such object.
@@ -90,39 +89,50 @@ async fn attempt(
 ) -> Result<Attempt, Status> {
     let row = &call.row;
     let old = &current.tree;
+    let scale = projection::scale_of(part, old)?;
+    let admission =
+        Admission { old: Some(scale.as_ref().unwrap_or(old)), ..Admission::new(call, Operation::Update, part.name(), options.dry_run) };
     let mut submitted = compute(Some(old))?;
-    write::identify(call, &mut submitted)?;
-    let mut new = project(part, call.to_stored(submitted)?, old, row.has_status());
+    let mut new = if let Part::Sub(Subresource::Scale { spec, .. }) = part {
+        admission.admit(&mut submitted, &mut warnings).await?;
+        projection::rescaled(old, &submitted, spec, &call.info.name)?
+    } else {
+        write::identify(call, &mut submitted)?;
+        project(part, call.worked(submitted)?, old, row.has_status())
+    };
     preconditions(call, &mut new, old)?;
     write::default(call, &mut new)?;
-    let admission = Admission { call, operation: Operation::Update, part: part.name(), old: Some(old), dry_run: options.dry_run };
-    admission.admit(&mut new).await?;
+    if scale.is_none() {
+        admission.admit(&mut new, &mut warnings).await?;
+    }
     metadata::carry_over(&mut new, old);
     let mut errors = Errors::new();
     metadata::validate_update(&new, old, &mut errors);
     let rules = match part {
-        Part::Whole => row.hooks.update(&mut new, old, call.cx()),
+        Part::Whole => row.hooks.update_and_warn(&mut new, old, call.cx(), &mut warnings),
+        Part::Sub(Subresource::Scale { .. }) => row.hooks.update(&mut new, old, call.cx()),
         Part::Sub(sub) => row.hooks.update_part(sub.name(), &mut new, old, call.cx()),
     };
     errors.0.extend(rules.map_err(|e| call.unfit(&e))?.0);
-    metadata::count_generation(&mut new, old, row);
-    write::check(call, &new, errors)?;
-    if part.name().is_empty() {
-        warnings.extend(row.hooks.warnings(&new));
+    if part.name() != "status" {
+        metadata::count_generation(&mut new, old, row);
     }
+    write::check(call, &new, errors)?;
     ownership::updated(call, part, options, old, &mut new);
     let key = call.key(new.name());
     let mut taken = call.taken();
-    let worked_out = new;
+    let mut worked_out = new;
     for _ in 0..MAX_TRIES {
-        let mut new = worked_out.clone();
+        // Only what takes values out of pools may have to start over from here.
+        let mut new = if row.reserve.is_some() { worked_out.clone() } else { std::mem::take(&mut worked_out) };
         let extras = match (&row.reserve, part) {
             (Some(reserve), Part::Whole) => reserve.reserve(Some(&mut new), Some(old), &taken, rand::random())?,
             _ => vec![],
         };
-        admission.validate(&new, &mut warnings).await?;
+        let scale = projection::scale_of(part, &new)?;
+        admission.validate(scale.as_ref().unwrap_or(&new), &mut warnings).await?;
         new.set_meta("resourceVersion", current.revision.to_string().into());
-        if new == *old {
+        if new == *old && !current.outdated {
             return Ok(Attempt::Done(call.written(200, new, current.revision, warnings)?));
         }
         if is_released(call, &mut new)? {
@@ -131,11 +141,12 @@ async fn attempt(
         if options.dry_run {
             return Ok(Attempt::Done(call.written(200, new, current.revision, warnings)?));
         }
-        let value = call.encode(&key, &new)?;
+        let plain = call.plain(&new).await?;
+        let value = call.seal(&key, plain.clone())?;
         match call.commit(&key, Expect::Revision(current.revision), Some(value), &extras).await? {
-            Outcome::Done(revision) => return Ok(Attempt::Done(call.written(200, new, revision, warnings)?)),
-            Outcome::Stale(now) => return Ok(Attempt::Stale(now.map(|n| call.decode(n)).transpose()?)),
-            Outcome::Taken(pool_key) => call.mark_taken(&mut taken, &pool_key),
+            Outcome::Done(revision) => return Ok(Attempt::Done(call.stored(200, new, &plain, revision, warnings))),
+            Outcome::Stale(now) => return Ok(Attempt::Stale(call.decode(now).await?)),
+            Outcome::Taken(pool_key) => call.look_again(&mut taken, &pool_key).await?,
         }
     }
     Err(Status::internal("no free value was found in the pool; try again"))
@@ -160,10 +171,10 @@ pub async fn rewrite(
             return call.written(200, new, found.revision, vec![]);
         }
         let key = call.key(name);
-        let value = call.encode(&key, &new)?;
+        let value = call.encode(&key, &new).await?;
         match call.commit(&key, Expect::Revision(found.revision), Some(value), &[]).await? {
             Outcome::Done(revision) => return call.written(200, new, revision, vec![]),
-            Outcome::Stale(now) => current = now.map(|n| call.decode(n)).transpose()?,
+            Outcome::Stale(now) => current = call.decode(now).await?,
             Outcome::Taken(_) => return Err(Status::internal("nothing was to be taken")),
         }
     }
@@ -187,7 +198,7 @@ async fn remove(call: &Call, new: Value, current: &Current, options: &WriteOptio
     let extras = call.released(&current.tree)?;
     match call.commit(&call.key(new.name()), Expect::Revision(current.revision), None, &extras).await? {
         Outcome::Done(revision) => Ok(Attempt::Done(call.written(200, new, revision, warnings)?)),
-        Outcome::Stale(now) => Ok(Attempt::Stale(now.map(|n| call.decode(n)).transpose()?)),
+        Outcome::Stale(now) => Ok(Attempt::Stale(call.decode(now).await?)),
         Outcome::Taken(_) => Err(Status::internal("a removal takes nothing")),
     }
 }
@@ -201,7 +212,8 @@ fn preconditions(call: &Call, new: &mut Value, old: &Value) -> Result<(), Status
         return Err(Status::conflict(&row.group, &row.plural, name, &why));
     }
     match new.resource_version() {
-        "" if !row.unconditional_update => {
+        // Zero says nothing: upstream reads no version as that number.
+        "" | "0" if !row.unconditional_update => {
             let mut errors = Errors::new();
             errors.0.push(api::field::Error {
                 path: Path::new("metadata").child("resourceVersion"),
@@ -210,7 +222,7 @@ fn preconditions(call: &Call, new: &mut Value, old: &Value) -> Result<(), Status
             });
             Err(Status::invalid(&row.group, &row.kind, name, &errors))
         }
-        "" => Ok(()),
+        "" | "0" => Ok(()),
         version if version == old.resource_version() => Ok(()),
         version if version.parse::<u64>().is_err() => {
             Err(Status::bad_request(format!("Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax")))

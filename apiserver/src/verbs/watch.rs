@@ -4,24 +4,27 @@
 //! up, or whose resourceVersion is older than the window, gets 410 Gone and lists again.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::status::Status;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::Call;
 use super::select::Selection;
 use crate::http::negotiate::{Format, View};
+use crate::http::pieces::{PIECE, Pieces};
 use crate::http::query::ListOptions;
 use crate::http::render::Renderer;
-use crate::storage::entry::Kind;
+use crate::storage::entry::{Kind, TAIL};
 use crate::storage::{Cursor, Entry, Event};
 
-/// Events taken from the window at a time, so that its lock is held shortly.
+/// Events taken from the window at a time at most, so that its lock is held shortly.
 const BATCH: usize = 256;
 /// How often a watcher that wants them gets a bookmark.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -29,8 +32,11 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// A watch without a timeout of its own lasts between this and twice this, as upstream's do.
 const LASTS: Duration = Duration::from_secs(1_800);
+/// After it was told something, a watcher is told what else happened within this time all at once: many small messages cost more than few
+/// larger ones, and who hears something for the first time hears it without delay.
+const GATHER: Duration = Duration::from_millis(5);
 /// Bytes that are put together before they are sent, while more is at hand.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 4 * PIECE;
 
 /// The stream of a watch, and the format it is in.
 ///
@@ -39,7 +45,7 @@ const CHUNK: usize = 64 << 10;
 pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Bytes, std::io::Error>> + use<>), Status> {
     let options = ListOptions::parse(&call.query, true)?;
     let selection = Selection::new(&call.row, &call.info.namespace, &call.info.name, &options)?;
-    let renderer = call.renderer()?;
+    let renderer = call.renderer()?.settled();
     let hub = call.server.hub.clone();
     let initial = options.initial_events == Some(true) || matches!(options.resource_version, None | Some(0));
     let (queued, cursor, revision) = if initial && options.initial_events != Some(false) {
@@ -48,7 +54,8 @@ pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Byt
             Some(v) => hub.reach(v).await?,
         };
         let (entries, revision, cursor) = call.row.cache.snapshot(&selection.prefix, seen);
-        (entries.into_iter().filter(|e| selection.matches(e)).collect(), cursor, revision)
+        let selected = entries.into_iter().filter(|e| selection.matches(e)).collect();
+        (call.entries(selected).await?.into(), cursor, revision)
     } else {
         let from = match options.resource_version {
             None | Some(0) => hub.reach(0).await?,
@@ -76,9 +83,14 @@ pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Byt
         bookmark_at: bookmark_at(now, BOOKMARK_EVERY.mul_f64(0.9 + 0.2 * rand::random::<f64>()), now + lasts),
         until: now + lasts,
         first: true,
-        shutdown: call.server.shutdown.clone(),
+        converts: call.row.versions().is_some_and(|v| v.asks()).then(|| call.clone()),
+        ended: false,
+        told_at: None,
+        out: Chunk::default(),
+        timer: Box::pin(tokio::time::sleep_until(now + lasts)),
+        shutdown: Box::pin(call.server.shutdown.clone().cancelled_owned()),
     };
-    let stream = futures::stream::unfold(Some(watcher), |watcher| async move {
+    let stream = futures::stream::unfold(Some(Box::new(watcher)), |watcher| async move {
         let mut watcher = watcher?;
         match watcher.next().await {
             Next::Bytes(bytes) => Some((Ok(bytes), Some(watcher))),
@@ -115,7 +127,17 @@ struct Watcher {
     until: Instant,
     /// Whether nothing was sent so far.
     first: bool,
-    shutdown: tokio_util::sync::CancellationToken,
+    /// What brings events into the row's version, where somebody has to be asked for that.
+    converts: Option<Call>,
+    /// Whether the watch ends when everything is sent.
+    ended: bool,
+    /// When something was last sent.
+    told_at: Option<Instant>,
+    /// What is put together and not sent yet.
+    out: Chunk,
+    /// Kept from one wait to the next, as most waits end by an event: set anew only when what is due next has changed.
+    timer: Pin<Box<Sleep>>,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 enum Next {
@@ -128,46 +150,72 @@ impl Watcher {
     /// The next piece of the stream; waits until there is one.
     async fn next(&mut self) -> Next {
         loop {
-            let mut out = Chunk::default();
-            while out.len() < CHUNK {
+            if !self.out.is_empty() {
+                self.told_at = Some(Instant::now());
+                return Next::Bytes(self.out.pop());
+            }
+            if self.ended {
+                return Next::End;
+            }
+            while self.out.len() < CHUNK {
                 let Some(entry) = self.queued.pop_front() else { break };
-                self.send(&mut out, Kind::Added, &entry);
+                self.send(Kind::Added, &entry);
             }
             if self.queued.is_empty()
                 && let Some(revision) = self.initial_end.take()
             {
-                self.bookmark(&mut out, revision, true);
+                self.bookmark(revision, true);
             }
             if !self.queued.is_empty() {
-                return Next::Bytes(out.take());
+                continue;
             }
             // What is known to be seen before the window is read is delivered with it.
             let seen = self.hub.seen();
-            let Ok(events) = self.cursor.take(BATCH) else {
+            let Ok(events) = self.cursor.take(BATCH, CHUNK) else {
+                if !self.out.is_empty() {
+                    continue;
+                }
                 return Next::Last(self.error(&gone(0, self.hub.seen())));
             };
-            let drained = events.len() < BATCH;
-            for event in events {
-                if let Some((kind, entry)) = transition(&self.selection, &event) {
-                    self.send(&mut out, kind, &entry);
+            let drained = self.cursor.is_at_end();
+            if let Some(call) = &self.converts {
+                let (kinds, entries): (Vec<Kind>, Vec<_>) = events.iter().filter_map(|e| transition(&self.selection, e)).unzip();
+                match call.entries(entries).await {
+                    Ok(entries) => kinds.into_iter().zip(entries).for_each(|(kind, entry)| self.send(kind, &entry)),
+                    Err(status) => {
+                        let last = self.error(&status);
+                        self.out.push(last);
+                        self.ended = true;
+                        continue;
+                    }
+                }
+            } else {
+                for event in events {
+                    if let Some((kind, entry)) = transition(&self.selection, &event) {
+                        self.send(kind, &entry);
+                    }
                 }
             }
             let now = Instant::now();
             if self.bookmarks && drained && now >= self.bookmark_at {
                 self.bookmark_at = bookmark_at(now, BOOKMARK_EVERY, self.until);
-                self.bookmark(&mut out, seen, false);
+                self.bookmark(seen, false);
             }
-            if out.len() > 0 {
-                return Next::Bytes(out.take());
-            }
-            if !drained {
+            if !drained || !self.out.is_empty() {
                 continue;
             }
-            let timer = if self.bookmarks { self.until.min(self.bookmark_at) } else { self.until };
+            let due = if self.bookmarks { self.until.min(self.bookmark_at) } else { self.until };
+            if self.timer.deadline() != due || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(due);
+            }
             tokio::select! {
-                () = self.cursor.moved() => {}
-                () = self.shutdown.cancelled() => return Next::End,
-                () = tokio::time::sleep_until(timer) => {
+                () = self.cursor.moved() => {
+                    if let Some(due) = self.told_at.map(|at| at + GATHER).filter(|due| *due > Instant::now()) {
+                        tokio::time::sleep_until(due).await;
+                    }
+                }
+                () = self.shutdown.as_mut() => return Next::End,
+                () = self.timer.as_mut() => {
                     if Instant::now() >= self.until {
                         return Next::End;
                     }
@@ -176,9 +224,9 @@ impl Watcher {
         }
     }
 
-    fn send(&mut self, out: &mut Chunk, kind: Kind, entry: &Arc<Entry>) {
+    fn send(&mut self, kind: Kind, entry: &Arc<Entry>) {
         if self.renderer.is_verbatim() {
-            out.push(entry.line(kind));
+            self.out.push_entry(kind, entry);
             return;
         }
         let first = std::mem::take(&mut self.first);
@@ -186,16 +234,18 @@ impl Watcher {
             Ok(object) => json!({"type": kind.name(), "object": object}),
             Err(status) => json!({"type": "ERROR", "object": status.to_json()}),
         };
-        out.push(self.line(&event));
+        let line = self.line(&event);
+        self.out.push(line);
     }
 
-    fn bookmark(&mut self, out: &mut Chunk, revision: u64, ends_initial: bool) {
+    fn bookmark(&mut self, revision: u64, ends_initial: bool) {
         let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if ends_initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = self.renderer.bookmark(metadata);
-        out.push(self.line(&json!({"type": "BOOKMARK", "object": object})));
+        let line = self.line(&json!({"type": "BOOKMARK", "object": object}));
+        self.out.push(line);
     }
 
     fn error(&self, status: &Status) -> Bytes {
@@ -224,24 +274,37 @@ fn transition(selection: &Selection, event: &Event) -> Option<(Kind, Arc<Entry>)
 #[derive(Default)]
 struct Chunk {
     one: Bytes,
-    many: BytesMut,
+    many: Pieces,
 }
 
 impl Chunk {
     fn push(&mut self, line: Bytes) {
-        if self.len() == 0 {
+        if self.is_empty() {
             self.one = line;
         } else {
-            let one = std::mem::take(&mut self.one);
-            self.many.extend_from_slice(&one);
-            self.many.extend_from_slice(&line);
+            self.many.push(&std::mem::take(&mut self.one));
+            self.many.push(&line);
         }
+    }
+    fn push_entry(&mut self, kind: Kind, entry: &Entry) {
+        if self.is_empty() {
+            self.one = entry.line(kind);
+        } else {
+            self.many.push(&std::mem::take(&mut self.one));
+            for part in [kind.head(), entry.json(), TAIL] {
+                self.many.push(part);
+            }
+        }
+    }
+    fn is_empty(&self) -> bool {
+        self.len() == 0
     }
     fn len(&self) -> usize {
         self.one.len() + self.many.len()
     }
-    fn take(self) -> Bytes {
-        if self.many.is_empty() { self.one } else { self.many.freeze() }
+    /// What goes out next; the rest stays.
+    fn pop(&mut self) -> Bytes {
+        if self.many.is_empty() { std::mem::take(&mut self.one) } else { self.many.pop() }
     }
 }
 
@@ -276,7 +339,7 @@ mod tests {
             revision,
         });
         cache.apply(changes.collect());
-        let events = cache.cursor_after(0).unwrap().take(99).unwrap();
+        let events = cache.cursor_after(0).unwrap().take(99, usize::MAX).unwrap();
         let seen: Vec<String> =
             events.iter().filter_map(|e| transition(&selection, e)).map(|(k, e)| format!("{}@{}", k.name(), e.revision)).collect();
         assert_eq!(seen, expected);

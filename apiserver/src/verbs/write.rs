@@ -44,12 +44,30 @@ impl Call {
         if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&self.row.group, &self.row.kind, name, errors)) }
     }
 
-    /// A tree in the stored form, as bytes for etcd.
+    /// A tree in the worked form, as bytes for etcd.
+    ///
+    /// # Errors
+    /// What cannot be converted or encrypted.
+    pub async fn encode(&self, key: &str, object: &Value) -> Result<Vec<u8>, Status> {
+        self.seal(key, self.plain(object).await?)
+    }
+
+    /// A tree in the worked form, as the bytes that are stored when nothing is encrypted.
+    ///
+    /// # Errors
+    /// What cannot be converted.
+    pub async fn plain(&self, object: &Value) -> Result<Vec<u8>, Status> {
+        match self.row.versions() {
+            Some(versions) => plain(&versions.written(&self.server.outbound, object.clone()).await?),
+            None => plain(object),
+        }
+    }
+
+    /// What etcd gets for plain bytes.
     ///
     /// # Errors
     /// What cannot be encrypted.
-    pub fn encode(&self, key: &str, object: &Value) -> Result<Vec<u8>, Status> {
-        let plain = codec::encode(object).ok_or_else(|| Status::internal("an object without metadata cannot be stored"))?;
+    pub fn seal(&self, key: &str, plain: Vec<u8>) -> Result<Vec<u8>, Status> {
         self.server.hub.cipher().seal(key, plain).map_err(Status::internal)
     }
 
@@ -60,23 +78,28 @@ impl Call {
     pub async fn current(&self, name: &str, fresh: bool) -> Result<Option<Current>, Status> {
         if !fresh {
             let entry = self.row.cache.get(&self.row.rest(&self.info.namespace, name));
-            return entry.map(|e| Ok(Current { revision: e.revision, tree: self.tree(&e)? })).transpose();
+            let Some(entry) = entry else { return Ok(None) };
+            return self.found(entry.revision, self.tree(&entry)?).await.map(Some);
         }
-        match self.server.hub.etcd().get(&self.key(name)).await? {
-            Some(stored) => self.decode(stored).map(Some),
-            None => Ok(None),
-        }
+        let stored = self.server.hub.etcd().get(&self.key(name)).await?;
+        self.decode(stored).await
     }
 
-    /// What etcd holds, as a tree.
+    /// What etcd holds, as a tree in the worked form.
     ///
     /// # Errors
-    /// What cannot be decrypted or parsed.
-    pub fn decode(&self, stored: Stored) -> Result<Current, Status> {
+    /// What cannot be decrypted, parsed or converted.
+    pub async fn decode(&self, stored: Option<Stored>) -> Result<Option<Current>, Status> {
+        let Some(stored) = stored else { return Ok(None) };
         let plain = self.server.hub.cipher().open(&stored.key, stored.value).map_err(Status::internal)?;
         let mut tree: Value = serde_json::from_slice(&plain).map_err(Status::internal)?;
         tree.set_meta("resourceVersion", stored.revision.to_string().into());
-        Ok(Current { revision: stored.revision, tree })
+        self.found(stored.revision, tree).await.map(Some)
+    }
+
+    async fn found(&self, revision: u64, tree: Value) -> Result<Current, Status> {
+        let outdated = self.row.versions().is_some_and(|v| !v.is_current(&tree));
+        Ok(Current { revision, tree: self.read(tree).await?, outdated })
     }
 
     /// The reply with an object that was written at `revision`.
@@ -90,11 +113,31 @@ impl Call {
         Ok(Reply { code, body: Body::Object(object), warnings })
     }
 
+    /// The reply with an object that was stored as `plain` at `revision`: most clients get these bytes.
+    #[must_use]
+    pub fn stored(&self, code: u16, mut tree: Value, plain: &[u8], revision: u64, warnings: Vec<String>) -> Reply {
+        tree.set_meta("resourceVersion", revision.to_string().into());
+        let mut wire = Vec::with_capacity(codec::wire_len(plain, revision));
+        codec::write_wire(&mut wire, plain, revision);
+        Reply { code, body: Body::Written { tree, wire: wire.into() }, warnings }
+    }
+
     /// Values in use in the pools that the row takes from; nothing for most rows.
     #[must_use]
     pub fn taken(&self) -> Vec<BTreeSet<String>> {
         let pools = self.row.reserve.as_ref().map(|r| r.pools()).unwrap_or_default();
         pools.iter().map(|pool| self.server.hub.keys_under(pool)).collect()
+    }
+
+    /// Finds out anew what is taken, after `key` turned out to be: where many write at once the caches are behind.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub async fn look_again(&self, taken: &mut Vec<BTreeSet<String>>, key: &str) -> Result<(), Status> {
+        self.server.hub.fresh().await?;
+        *taken = self.taken();
+        self.mark_taken(taken, key);
+        Ok(())
     }
 
     /// Writes an object, or removes it. Reservations that clash with another writer's are the caller's to try again.
@@ -111,13 +154,23 @@ impl Call {
     }
 }
 
+/// A tree in the stored form, as the bytes that are stored when nothing is encrypted.
+///
+/// # Errors
+/// An object that is none.
+pub fn plain(object: &Value) -> Result<Vec<u8>, Status> {
+    codec::encode(object).ok_or_else(|| Status::internal("an object without metadata cannot be stored"))
+}
+
 /// An object as a write finds it.
 #[derive(Debug, Clone)]
 pub struct Current {
     /// The revision of its last change.
     pub revision: u64,
-    /// The object in the stored form.
+    /// The object in the worked form.
     pub tree: Value,
+    /// Whether it lies in the storage in another version than is stored now, so that even a write that changes nothing is one.
+    pub outdated: bool,
 }
 
 /// Checks that a body, in the row's version, is about what the URL is about, and fills in what it leaves to the URL.

@@ -33,6 +33,8 @@ pub struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// For the pods' controllers, how many pods all of them together want; or why that is not known.
     pub expected: Result<i32, String>,
+    /// Whether some of the pods have no controller, so that nobody knows how many of them there should be.
+    pub unmanaged: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -53,6 +55,16 @@ pub fn plan(seen: &Observed) -> Plan {
     };
     if seen.pods.is_empty() {
         plan.push(Action::tell(budget, "NoPods", "No matching pods found".to_owned()));
+    }
+    let needs_controllers = spec.max_unavailable.is_some() || matches!(spec.min_available, Some(IntOrString::String(_)));
+    if seen.unmanaged && needs_controllers {
+        let selector = spec.selector.as_ref().map(|s| selector(s).to_string()).unwrap_or_default();
+        let text = format!(
+            "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB \
+             cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \
+             \".spec.minAvailable\" field of the PDB to an integer value."
+        );
+        plan.push(Action::warn(budget, "UnmanagedPods", text));
     }
     let (reason, message) = match numbers {
         Ok((expected, desired)) => {
@@ -112,9 +124,7 @@ fn show(status: &mut PodDisruptionBudgetStatus, reason: &str, message: &str, gen
 fn expected(caches: &Caches, pods: &[Arc<Pod>]) -> Result<i32, String> {
     let mut by_owner: BTreeMap<String, i32> = BTreeMap::new();
     for pod in pods {
-        let Some(owner) = controller_of(&pod.metadata) else {
-            return Err(format!("found no controller ref for pod {:?}", pod.name()));
-        };
+        let Some(owner) = controller_of(&pod.metadata) else { continue };
         if by_owner.contains_key(&owner.uid) {
             continue;
         }
@@ -168,6 +178,17 @@ impl Controller for Disruption {
                 on_deployment(change.latest().namespace());
             }
         });
+        let (on_replica_set, on_controller) = (wake(caches, queue), wake(caches, queue));
+        caches.replica_sets.subscribe(move |change| {
+            if change.old.map(|r| r.metadata.generation) != change.new.map(|r| r.metadata.generation) {
+                on_replica_set(change.latest().namespace());
+            }
+        });
+        caches.replication_controllers.subscribe(move |change| {
+            if change.old.map(|r| r.metadata.generation) != change.new.map(|r| r.metadata.generation) {
+                on_controller(change.latest().namespace());
+            }
+        });
         caches.stateful_sets.subscribe(move |change| {
             if change.old.map(|s| s.metadata.generation) != change.new.map(|s| s.metadata.generation) {
                 on_set(change.latest().namespace());
@@ -181,7 +202,8 @@ impl Controller for Disruption {
         let mut pods = caches.pods.in_namespace(&key.namespace);
         pods.retain(|p| selects(&budget, p) && !pod_state::is_terminal(p));
         let expected = expected(caches, &pods);
-        plan(&Observed { budget, pods, expected, now: view.now })
+        let unmanaged = pods.iter().any(|p| controller_of(&p.metadata).is_none());
+        plan(&Observed { budget, pods, expected, unmanaged, now: view.now })
     }
 }
 
@@ -248,8 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn pods_without_a_controller_cannot_be_counted_in_percent() {
+    fn pods_without_a_controller_are_not_expected() {
         let orphan = |w: &mut World| w.edit::<Pod>(&Key::new("default", "p0"), |p| p.metadata.owner_references = None);
-        check(json!({"minAvailable": "50%"}), 4, orphan, expect!["expected 0 desired 0 healthy 0 allowed 0 SyncFailed"]);
+        check(json!({"minAvailable": "50%"}), 4, orphan, expect!["expected 4 desired 2 healthy 4 allowed 2 SufficientPods"]);
     }
 }

@@ -166,6 +166,10 @@ fn restore(ledger: &Ledger) -> anyhow::Result<usize> {
     Ok(ledger.sysctls.len())
 }
 
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::ResourceBusy)
+}
+
 fn remove_files(ledger: Option<&Ledger>) -> anyhow::Result<usize> {
     let mut removed = 0;
     if let Some(ledger) = ledger {
@@ -173,7 +177,12 @@ fn remove_files(ledger: Option<&Ledger>) -> anyhow::Result<usize> {
             removed += usize::from(files::remove(Path::new(dir))?);
         }
         for dir in SHARED_DIRS.iter().filter(|d| !ledger.dirs.iter().any(|known| known == *d)) {
-            removed += usize::from(files::remove(Path::new(dir))?);
+            match files::remove(Path::new(dir)) {
+                Ok(was_there) => removed += usize::from(was_there),
+                // Somebody else has mounted something there since, as `ip netns` does: it is theirs now.
+                Err(error) if is_busy(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     for dir in [paths::STATE, paths::RUN, paths::LOGS, paths::PROGRAMS, paths::CONFIG] {

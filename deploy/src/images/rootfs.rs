@@ -96,19 +96,15 @@ pub fn nginx(root: &Path) -> anyhow::Result<Config> {
 /// Downloads a Debian package with all that it depends on, as if nothing was installed, and unpacks it. Gives its upstream version.
 fn unpack_with_dependencies(package: &str, root: &Path) -> anyhow::Result<String> {
     let work = tempfile::tempdir_in(root.parent().unwrap_or(root)).context("a directory for packages")?;
-    let nothing = work.path().join("status");
-    std::fs::write(&nothing, "").context("an empty list of installed packages")?;
-    let status = format!("Dir::State::status={}", nothing.display());
-    let plan = command::run("apt-get", ["install", "--print-uris", "-qq", "--yes", "--no-install-recommends", "-o", &status, package])
-        .context("asking apt what nginx needs (run `apt-get update` if its lists are old)")?;
-    let archives: Vec<&str> = plan.lines().filter_map(|l| l.split_whitespace().nth(1)).collect();
-    let names: Vec<&str> = archives.iter().filter_map(|a| a.split('_').next()).collect();
-    if !names.contains(&package) {
-        bail!("apt does not know the package {package}: run `apt-get update`");
-    }
-    let mut download = Command::new("apt-get");
-    download.args(["download", "-q", "-o", "APT::Sandbox::User=root"]).args(&names).current_dir(work.path());
-    command::output(download).context("downloading Debian packages (is the network up? run `apt-get update` if apt's lists are old)")?;
+    let archives = match download(package, work.path()) {
+        Err(first) => {
+            // What the lists of an older day name may be gone from the archive.
+            command::run("apt-get", ["update", "-qq"])
+                .with_context(|| format!("{first:#}; and updating apt's lists did not work either"))?;
+            download(package, work.path())?
+        }
+        archives => archives?,
+    };
     for entry in std::fs::read_dir(work.path()).context("reading the downloaded packages")? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "deb") {
@@ -119,10 +115,29 @@ fn unpack_with_dependencies(package: &str, root: &Path) -> anyhow::Result<String
             command::output(unpack).with_context(|| format!("unpacking {}", path.display()))?;
         }
     }
-    let version = archives.iter().find_map(|a| a.strip_prefix(&format!("{package}_"))).and_then(|rest| rest.split('_').next());
+    let version = archives.iter().find_map(|a| a.strip_prefix(format!("{package}_").as_str())).and_then(|rest| rest.split('_').next());
     let version = version.context("the package has no version")?;
     let version = version.rsplit("%3a").next().unwrap_or(version);
     Ok(version.split('-').next().unwrap_or(version).to_owned())
+}
+
+/// Puts the archives of a package and of all that it depends on into `work`. Gives their names. What this machine has installed does not
+/// count: it may be newer than anything that can be downloaded.
+fn download(package: &str, work: &Path) -> anyhow::Result<Vec<String>> {
+    let nothing = work.join("status");
+    std::fs::write(&nothing, "").context("an empty list of installed packages")?;
+    let status = format!("Dir::State::status={}", nothing.display());
+    let plan = command::run("apt-get", ["install", "--print-uris", "-qq", "--yes", "--no-install-recommends", "-o", &status, package])
+        .with_context(|| format!("asking apt what {package} needs"))?;
+    let archives: Vec<String> = plan.lines().filter_map(|l| l.split_whitespace().nth(1)).map(str::to_owned).collect();
+    let names: Vec<&str> = archives.iter().filter_map(|a| a.split('_').next()).collect();
+    if !names.contains(&package) {
+        bail!("apt does not know the package {package}: are its sources complete?");
+    }
+    let mut download = Command::new("apt-get");
+    download.args(["download", "-q", "-o", "APT::Sandbox::User=root", "-o", &status]).args(&names).current_dir(work);
+    command::output(download).context("downloading Debian packages (is the network up?)")?;
+    Ok(archives)
 }
 
 fn add_busybox(root: &Path) -> anyhow::Result<()> {

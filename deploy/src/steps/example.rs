@@ -1,7 +1,7 @@
 //! The example: nginx behind a Service, fetched in the three ways a Service is reached, by people and by pods.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -45,13 +45,19 @@ pub async fn run(up: &Up) -> anyhow::Result<Outcome> {
     if created {
         up.say("example", "rolling out nginx");
     }
-    up.wait("the rollout of nginx", ROLLED_OUT_WITHIN, || async {
-        match not_rolled_out(&deployments.get(&name).await?) {
-            None => Ok(Some(())),
-            Some(why) => Err(anyhow::anyhow!(why)),
-        }
-    })
-    .await?;
+    let failure = up
+        .wait("the rollout of nginx", ROLLED_OUT_WITHIN, || async {
+            let deployment = deployments.get(&name).await?;
+            match not_rolled_out(&deployment) {
+                None => Ok(Some(None)),
+                Some(why) if gave_up(&deployment, up.began) => Ok(Some(Some(why))),
+                Some(why) => Err(anyhow::anyhow!(why)),
+            }
+        })
+        .await?;
+    if let Some(why) = failure {
+        bail!("nginx does not roll out: {why}");
+    }
 
     let spec = services.get(&name).await?.spec.context("the Service has no spec")?;
     let cluster_ip: Ipv4Addr = spec.cluster_ip.as_deref().unwrap_or_default().parse().context("the ClusterIP of the Service")?;
@@ -83,7 +89,16 @@ fn not_rolled_out(deployment: &Deployment) -> Option<String> {
         return Some("the controller-manager has not seen its last change".into());
     }
     (updated < wanted || available < wanted)
-        .then(|| format!("{available} of {wanted} pods are available; `kubectl describe pods -l app=nginx` says why the others are not"))
+        .then(|| format!("of {wanted} pods {updated} are up to date and {available} available; `kubectl describe pods -l app=nginx` says why the others are not"))
+}
+
+/// Whether the controller has said, after `began`, that it does not get any further. What it said before may have been mended since.
+fn gave_up(deployment: &Deployment, began: SystemTime) -> bool {
+    let mut conditions = deployment.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.any(|c| {
+        let said_at = c.last_transition_time.as_ref().map_or(SystemTime::UNIX_EPOCH, |t| t.0.into());
+        c.type_ == "Progressing" && c.status == "False" && said_at >= began
+    })
 }
 
 /// nginx's answer in a line: what it says it is, and what its page is called.

@@ -5,6 +5,7 @@ pub mod addons;
 pub mod certificates;
 pub mod containerd;
 pub mod daemons;
+pub mod encryption;
 pub mod example;
 pub mod images;
 pub mod kubeconfigs;
@@ -51,6 +52,7 @@ pub const STAGES: &[&[Step]] = &[
     &[
         Step { name: "programs", run: |up| Box::pin(programs::run(up)) },
         Step { name: "certificates", run: |up| Box::pin(certificates::run(up)) },
+        Step { name: "encryption", run: |up| Box::pin(encryption::run(up)) },
         Step { name: "sysctls", run: |up| Box::pin(sysctls::run(up)) },
         Step { name: "network", run: |up| Box::pin(network::run(up)) },
         Step { name: "containerd", run: |up| Box::pin(containerd::run(up)) },

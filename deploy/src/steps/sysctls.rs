@@ -12,6 +12,8 @@ use crate::up::Up;
 pub const WANTED: &[(&str, &str)] = &[
     // Packets to pods pass through the node.
     ("net/ipv4/ip_forward", "1"),
+    // Host ports answer on 127.0.0.1; kube-proxy drops what others send there.
+    ("net/ipv4/conf/all/route_localnet", "1"),
     // A Service's answer from a pod of the same node passes the bridge only; it must be translated back there.
     ("net/bridge/bridge-nf-call-iptables", "1"),
 ];

@@ -341,7 +341,9 @@ fn read_daemons() -> anyhow::Result<Vec<Daemon>> {
     serde_json::from_slice(&text).with_context(|| format!("in {DAEMONS}"))
 }
 
-fn pid_dir() -> PathBuf {
+/// Where the process files of a node's daemons are, as the node sees it.
+#[must_use]
+pub fn pid_dir() -> PathBuf {
     Path::new(paths::RUN).join("pids")
 }
 

@@ -95,6 +95,8 @@ fn link(cluster: &Cluster, node: &Node, inner: Pid) -> anyhow::Result<()> {
     }
     ip(&format!("link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {inner}"))?;
     ip(&format!("link set {port} master {} up", paths::NODE_BRIDGE))?;
+    // What a pod of the node asks at another node's port may lead back to the node: through the port that it came in by.
+    ip(&format!("link set {port} type bridge_slave hairpin on"))?;
     Ok(())
 }
 

@@ -113,3 +113,14 @@ fn routes_and_neighbours_go_with_their_node() {
     let routes = show(&namespaces, "route");
     assert!(!routes.contains("10.244.2.0") && routes.contains("10.244.7.0"), "only what is ours goes: {routes}");
 }
+
+#[test]
+fn the_tunnel_is_as_wide_as_the_link_below_it() {
+    let (namespaces, hosts) = nodes();
+    for (uplink, tunnel) in [("1500", "mtu 1450 "), ("1400", "mtu 1350 ")] {
+        namespaces.ip("n1", &format!("link set eth0 mtu {uplink}"));
+        sync(&namespaces, "n1", &hosts, PodRoutes::Vxlan);
+        let shown = show(&namespaces, "link show ferrite.vxlan");
+        assert!(shown.contains(tunnel), "{tunnel} over {uplink}: {shown}");
+    }
+}

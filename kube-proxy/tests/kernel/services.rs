@@ -1,5 +1,7 @@
 //! What packets to Services meet.
 
+use std::os::fd::AsRawFd as _;
+
 use kube_proxy::model::{HostPort, ObjectKey, Pod, Protocol};
 
 use crate::world::{BRIDGE, CLIENT, CLUSTER_IP, ELSEWHERE, NODE, POD_A, POD_B, World};
@@ -126,6 +128,24 @@ fn clients_with_affinity_stay_until_their_endpoint_goes() {
 }
 
 #[test]
+fn clients_of_a_service_whose_affinity_ends_are_forgotten() {
+    let mut w = World::new();
+    w.add_service(|s| s.affinity = Some(10_800));
+    w.set_endpoints(&[POD_A, POD_B]);
+    w.sync();
+    let held = w.tcp("client", NODE, 30080);
+    w.add_service(|s| s.affinity = None);
+    w.sync();
+    assert_eq!(w.tally("client", NODE, 30080, 40).len(), 2, "one and the other");
+    let (remaining, name) = if held.starts_with('a') { (POD_B, "b") } else { (POD_A, "a") };
+    w.set_endpoints(&[remaining]);
+    w.sync();
+    w.add_service(|s| s.affinity = Some(10_800));
+    w.sync();
+    assert!(w.tcp("client", NODE, 30080).starts_with(name), "what was remembered before is gone");
+}
+
+#[test]
 fn affinity_ends_with_its_time() {
     let mut w = World::new();
     w.add_service(|s| s.affinity = Some(1));
@@ -182,6 +202,38 @@ fn a_host_port_leads_to_its_pod_with_the_source_kept() {
     assert_eq!(w.tcp("b", NODE, 54322), "a 10.244.0.3");
     assert_eq!(w.tcp("a", NODE, 54322), "a 10.244.0.1", "hairpin");
     assert_eq!(w.tcp("node", NODE, 54322), "a 192.168.50.1");
+}
+
+#[test]
+fn a_host_port_answers_on_loopback_too() {
+    let mut w = World::new();
+    w.namespaces.sysctl("node", "net/ipv4/conf/all/route_localnet", "1");
+    let pod = |host_ip: Option<[u8; 4]>, host_port, ip: [u8; 4]| {
+        let port = HostPort { host_ip: host_ip.map(Into::into), protocol: Protocol::Tcp, host_port, container_port: 8080 };
+        Pod { ips: vec![ip.into()], local: true, host_ports: vec![port], ..Pod::default() }
+    };
+    w.services.pods.insert(ObjectKey::new("default", "a"), pod(Some([127, 0, 0, 1]), 54321, POD_A));
+    w.services.pods.insert(ObjectKey::new("default", "b"), pod(None, 54322, POD_B));
+    w.sync();
+    assert_eq!(w.tcp("node", [127, 0, 0, 1], 54321), "a 10.244.0.1");
+    assert_eq!(w.tcp("node", [127, 0, 0, 1], 54322), "b 10.244.0.1");
+    assert_eq!(w.tcp("node", NODE, 54321), "refused", "it is on loopback only");
+    // What the node itself listens on there is reached as ever, from its other addresses too.
+    let answered = w.namespaces.enter("node", || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let socket = nix::sys::socket::socket(
+            nix::sys::socket::AddressFamily::Inet,
+            nix::sys::socket::SockType::Stream,
+            nix::sys::socket::SockFlag::empty(),
+            None,
+        )
+        .expect("a socket");
+        let from = nix::sys::socket::SockaddrIn::new(NODE[0], NODE[1], NODE[2], NODE[3], 0);
+        nix::sys::socket::bind(socket.as_raw_fd(), &from).expect("its address");
+        let to = listener.local_addr().expect("an address").port();
+        nix::sys::socket::connect(socket.as_raw_fd(), &nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, to)).is_ok()
+    });
+    assert!(answered);
 }
 
 #[test]

@@ -184,3 +184,11 @@ fn a_host_port_of_a_pod_elsewhere_is_not_ours() {
     let untouched = Fate::Sent { to: [10, 0, 0, 1].into(), port: 8000, masqueraded: false };
     assert_eq!(fate(&services, [192, 0, 2, 7], [10, 0, 0, 1], 8000), untouched);
 }
+
+#[test]
+fn nobody_else_reaches_what_listens_on_loopback() {
+    let services = Services::default();
+    for from in [[192, 0, 2, 7], [10, 244, 0, 2]] {
+        assert_eq!(fate(&services, from, [127, 0, 0, 1], 8000), Fate::Dropped);
+    }
+}

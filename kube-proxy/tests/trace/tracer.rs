@@ -122,6 +122,7 @@ impl<'a> State<'a> {
             Match::NotIn(fields, set) => self.get(fields, set).is_none(),
             Match::From(net) => net.contains(&self.packet.from),
             Match::NotFrom(net) => !net.contains(&self.packet.from),
+            Match::To(net) => net.contains(&self.to.0),
             Match::NotTo(net) => !net.contains(&self.to.0),
             Match::Proto(protocol) => self.packet.protocol == *protocol,
             Match::Ports(first, last) => (*first..=*last).contains(&self.to.1),

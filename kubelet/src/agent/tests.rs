@@ -24,6 +24,13 @@ fn apiserver(writes: mpsc::UnboundedSender<String>) -> kube::Client {
             let body: Value = body.collect().await.map(|b| serde_json::from_slice(&b.to_bytes()).unwrap_or_default()).unwrap_or_default();
             let list = !parts.uri.path().ends_with("/kubernetes") && parts.method == "GET";
             let (code, answer) = match parts.method.as_str() {
+                "GET" if parts.uri.path().ends_with("/nodes/n1") => (
+                    200,
+                    json!({
+                        "metadata": {"name": "n1", "labels": {"since": "now"}},
+                        "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"}},
+                    }),
+                ),
                 "GET" if list => (200, json!({"metadata": {}, "items": []})),
                 "GET" => (
                     404,
@@ -255,4 +262,29 @@ async fn an_evicted_pod_fails_and_stays() {
     w.send(Event::End("u1".into(), verdict, 1)).await;
     w.written("PATCH /api/v1/namespaces/ns/pods/p/status Failed").await;
     assert!(w.runtime.running().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_changed_is_read_before_a_pod_is_refused() {
+    let mut w = world();
+    w.apply(&pod(json!({"nodeSelector": {"since": "now"}, "containers": [{"name": "a", "image": "i:1"}]}))).await;
+    w.until("the container", |r| r.running() == ["a c2"]).await;
+    let mut other = pod(json!({"nodeSelector": {"since": "never"}, "containers": [{"name": "b", "image": "i:1"}]}));
+    (other.metadata.name, other.metadata.uid) = (Some("q".into()), Some("u2".into()));
+    w.apply(&other).await;
+    w.written("PATCH /api/v1/namespaces/ns/pods/q/status Failed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_gone_has_given_its_place_away() {
+    let w = world();
+    let all = |name: &str| json!({"containers": [{"name": name, "image": "i:1", "resources": {"requests": {"cpu": "3"}}}]});
+    let first = pod(all("stubborn"));
+    w.apply(&first).await;
+    w.until("the container", |r| !r.running().is_empty()).await;
+    let mut second = pod(all("b"));
+    (second.metadata.name, second.metadata.uid) = (Some("q".into()), Some("u2".into()));
+    w.send(Event::Gone(Source::Api, Box::new(first))).await;
+    w.apply(&second).await;
+    w.until("the second beside the first", |r| r.running().len() == 2).await;
 }

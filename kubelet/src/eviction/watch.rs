@@ -71,6 +71,8 @@ impl Watch {
         self.over_own_limits().await;
         let Some((threshold, measure)) = passed.first().copied() else { return Ok(()) };
         tracing::warn!(signal = ?threshold.signal, available = measure.available, "attempting to reclaim");
+        let words = format!("Attempting to reclaim {}", resource(threshold.signal));
+        self.kubelet.events.node(&self.kubelet.node.load(), Kind::Warning, "EvictionThresholdMet", words);
         if matches!(
             threshold.signal,
             Signal::NodefsAvailable | Signal::NodefsInodesFree | Signal::ImagefsAvailable | Signal::ImagefsInodesFree
@@ -97,12 +99,7 @@ impl Watch {
     }
 
     async fn evict(&self, threshold: Threshold, measure: Measure) -> anyhow::Result<()> {
-        let resource = match threshold.signal {
-            Signal::MemoryAvailable => "memory",
-            Signal::PidAvailable => "pids",
-            Signal::NodefsInodesFree | Signal::ImagefsInodesFree => "inodes",
-            Signal::NodefsAvailable | Signal::ImagefsAvailable => "ephemeral-storage",
-        };
+        let resource = resource(threshold.signal);
         let stats = self.kubelet.runtime.list_container_stats(None).await?;
         let mut usage: BTreeMap<(String, String), i64> = BTreeMap::new();
         for s in stats {
@@ -183,7 +180,7 @@ impl Watch {
             if let Some(message) = over
                 && let Err(error) = self.end(&known.pod, message).await
             {
-                tracing::warn!(pod = identity(&known.pod).1, error = format!("{error:#}"), "the pod could not be evicted");
+                tracing::warn!(pod = identity(&known.pod).1, error = daemon::describe_any(&error), "the pod could not be evicted");
             }
         }
     }
@@ -192,6 +189,16 @@ impl Watch {
     fn files(&self, pod: &Pod) -> i64 {
         let volumes = self.kubelet.pod_dir(identity(pod).2).join("volumes/kubernetes.io~empty-dir");
         tree_size(&volumes) + tree_size(&log_directory(&self.kubelet.flags.pod_logs_dir, pod))
+    }
+}
+
+/// What runs short, in upstream's words.
+fn resource(signal: Signal) -> &'static str {
+    match signal {
+        Signal::MemoryAvailable => "memory",
+        Signal::PidAvailable => "pids",
+        Signal::NodefsInodesFree | Signal::ImagefsInodesFree => "inodes",
+        Signal::NodefsAvailable | Signal::ImagefsAvailable => "ephemeral-storage",
     }
 }
 

@@ -37,7 +37,7 @@ pub fn matching(image: &str, secrets: &[Secret]) -> Vec<AuthConfig> {
         for (server, entry) in entries(secret) {
             let place = normalise(&server);
             if fits(&place, image) {
-                found.push((place.len(), credentials(&server, &entry)));
+                found.push((place.len(), credentials(&entry)));
             }
         }
     }
@@ -61,20 +61,15 @@ fn entries(secret: &Secret) -> BTreeMap<String, Entry> {
     })
 }
 
-fn credentials(server: &str, entry: &Entry) -> AuthConfig {
+/// Without the server's address, as upstream: that they fit was decided here, and containerd takes it for a URL, which `host:port` is not.
+fn credentials(entry: &Entry) -> AuthConfig {
     let decoded = STANDARD.decode(&entry.auth).ok().and_then(|b| String::from_utf8(b).ok());
     let pair = decoded.as_deref().and_then(|d| d.split_once(':'));
     let (username, password) = match pair {
         Some((user, password)) if entry.username.is_empty() => (user.to_owned(), password.trim_end_matches('\0').to_owned()),
         _ => (entry.username.clone(), entry.password.clone()),
     };
-    AuthConfig {
-        username,
-        password,
-        server_address: server.to_owned(),
-        identity_token: entry.identity_token.clone(),
-        ..AuthConfig::default()
-    }
+    AuthConfig { username, password, identity_token: entry.identity_token.clone(), ..AuthConfig::default() }
 }
 
 /// `https://index.docker.io/v1/` and the like, as host and path.
@@ -114,7 +109,9 @@ mod tests {
     #[track_caller]
     fn check(image: &str, config: &str, expected: &[&str]) {
         let secret = Secret { data: Some([(".dockerconfigjson".to_owned(), ByteString(config.into()))].into()), ..Secret::default() };
-        let users: Vec<String> = matching(image, &[secret]).into_iter().map(|a| format!("{}:{}", a.username, a.password)).collect();
+        let found = matching(image, &[secret]);
+        assert!(found.iter().all(|a| a.server_address.is_empty()), "containerd would take it for a URL");
+        let users: Vec<String> = found.into_iter().map(|a| format!("{}:{}", a.username, a.password)).collect();
         assert_eq!(users, expected);
     }
 

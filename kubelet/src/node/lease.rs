@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use daemon::backoff::Backoff;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Node;
@@ -17,20 +18,24 @@ use crate::kubelet::Kubelet;
 
 /// Where nodes' Leases are.
 const NAMESPACE: &str = "kube-node-lease";
-/// A renewal that failed is tried again soon: three may fail before the Lease is over.
-const RETRY: Duration = Duration::from_secs(2);
+/// A renewal that failed is tried again soon, then less often: several may fail before the Lease is over. As upstream.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(7));
 
 /// Renews the Lease until `shutdown`.
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     let seconds = kubelet.flags.node_lease_duration_seconds.max(4);
     let every = Duration::from_secs(u64::try_from(seconds / 4).unwrap_or(10));
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1.min(every));
     loop {
         let renewed = tokio::time::timeout(every, renew(&kubelet, seconds)).await;
         let pause = match renewed.map_err(anyhow::Error::from).and_then(|r| r) {
-            Ok(()) => every,
+            Ok(()) => {
+                backoff.reset();
+                every
+            }
             Err(error) => {
-                tracing::warn!(node = kubelet.node_name, error = format!("{error:#}"), "the node's Lease could not be renewed");
-                RETRY
+                tracing::warn!(node = kubelet.node_name, error = daemon::describe_any(&error), "the node's Lease could not be renewed");
+                backoff.next_delay()
             }
         };
         tokio::select! {

@@ -4,6 +4,7 @@ pub mod lease;
 pub mod machine;
 pub mod register;
 pub mod status;
+pub mod transitions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::kubelet::Kubelet;
@@ -22,19 +23,34 @@ use status::Ready;
 
 /// How often the status is worked out until the node is ready for the first time.
 const EAGER: Duration = Duration::from_millis(500);
+/// For how long a runtime may be silent before the node is not ready: a restart of containerd is not an outage. As upstream.
+const RUNTIME_SILENCE: Duration = Duration::from_secs(30);
+/// How soon a silent runtime is asked again.
+const RUNTIME_RETRY: Duration = Duration::from_secs(5);
 
 /// Keeps the Node's status true until `shutdown`: the runtime's state, addresses, capacity, images; tells the runtime the pod range.
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
-    let mut reporter = Reporter { kubelet: kubelet.clone(), pod_cidr: String::new(), sent: None, ready: false };
+    let mut reporter = Reporter {
+        kubelet: kubelet.clone(),
+        pod_cidr: String::new(),
+        sent: None,
+        ready: false,
+        closed: None,
+        runtime: LastWord::default(),
+    };
     let mut backoff = Backoff::new(EAGER, kubelet.flags.node_status_update_frequency);
     loop {
         let pause = match reporter.round().await {
             Ok(()) => {
                 backoff.reset();
-                if reporter.ready { kubelet.flags.node_status_update_frequency } else { EAGER }
+                match reporter.ready {
+                    true if reporter.runtime.silent => kubelet.flags.node_status_update_frequency.min(RUNTIME_RETRY),
+                    true => kubelet.flags.node_status_update_frequency,
+                    false => EAGER,
+                }
             }
             Err(error) => {
-                tracing::warn!(node = kubelet.node_name, error = format!("{error:#}"), "the node's status could not be updated");
+                tracing::warn!(node = kubelet.node_name, error = daemon::describe_any(&error), "the node's status could not be updated");
                 backoff.next_delay()
             }
         };
@@ -51,6 +67,35 @@ struct Reporter {
     pod_cidr: String,
     sent: Option<(jiff::Timestamp, k8s_openapi::api::core::v1::NodeStatus)>,
     ready: bool,
+    closed: Option<bool>,
+    runtime: LastWord,
+}
+
+/// What the runtime said last, and when.
+#[derive(Default)]
+struct LastWord {
+    at: Option<Instant>,
+    reasons: Vec<String>,
+    silent: bool,
+}
+
+impl LastWord {
+    /// What keeps the node from being ready, when the runtime just now gave these reasons or no answer.
+    fn after<E: std::fmt::Display>(&mut self, said: Result<Vec<String>, E>, now: Instant) -> Vec<String> {
+        self.silent = said.is_err();
+        match said {
+            Ok(reasons) => {
+                self.at = Some(now);
+                self.reasons.clone_from(&reasons);
+                reasons
+            }
+            Err(error) => match self.at {
+                Some(at) if now.duration_since(at) < RUNTIME_SILENCE => self.reasons.clone(),
+                Some(_) => vec![format!("container runtime is down: {error}")],
+                None => vec![format!("container runtime status check may not have completed yet: {error}")],
+            },
+        }
+    }
 }
 
 impl Reporter {
@@ -78,26 +123,29 @@ impl Reporter {
             || node.status.as_ref().is_none_or(|stored| status::differs(stored, &new));
         if due {
             let api: Api<Node> = Api::all(kubelet.client.clone());
-            let patch = json!({"metadata": {"uid": node.metadata.uid}, "status": new});
+            let patch = status::patch(&node, &new);
             let stored = api
                 .patch_status(&kubelet.node_name, &PatchParams::default(), &Patch::Strategic(&patch))
                 .await
                 .context("writing the node's status")?;
+            let told = transitions::told(&kubelet.node_name, &node, &new);
+            self.tell(told);
             self.sent = Some((now, new.clone()));
             kubelet.node.store(Arc::new(slim(stored)));
         } else {
             kubelet.node.store(Arc::new(slim(node)));
         }
-        if ready.reasons.is_empty() && !self.ready {
-            self.ready = true;
-            kubelet.events.node(
-                &kubelet.node.load(),
-                crate::events::Kind::Normal,
-                "NodeReady",
-                format!("Node {} status is now: NodeReady", kubelet.node_name),
-            );
-        }
+        let node = kubelet.node.load();
+        self.tell(transitions::schedulable(&kubelet.node_name, self.closed, &node));
+        self.closed = Some(transitions::is_closed(&node));
+        self.ready |= ready.reasons.is_empty();
         Ok(())
+    }
+
+    fn tell(&self, events: impl IntoIterator<Item = transitions::Told>) {
+        for (kind, reason, message) in events {
+            self.kubelet.events.node(&self.kubelet.node.load(), kind, &reason, message);
+        }
     }
 
     async fn node(&self, client: &Client) -> anyhow::Result<Node> {
@@ -109,26 +157,38 @@ impl Reporter {
     }
 
     /// Whether the runtime and its network are up; tells the workers.
-    async fn runtime_state(&self) -> Ready {
-        let mut reasons = vec![];
-        let mut network = None;
-        match self.kubelet.runtime.status().await {
-            Err(error) => reasons.push(format!("container runtime is down: {error}")),
-            Ok(answer) => {
-                for condition in answer.status.unwrap_or_default().conditions.into_iter().filter(|c| !c.status) {
-                    let words = format!("{}=false reason:{} message:{}", condition.r#type, condition.reason, condition.message);
-                    if condition.r#type == "NetworkReady" {
-                        network = Some(format!("container runtime network not ready: {words}"));
-                        reasons.extend(network.clone());
-                    } else {
-                        reasons.push(format!("container runtime status check may not have completed yet: {words}"));
-                    }
+    async fn runtime_state(&mut self) -> Ready {
+        let said = self.kubelet.runtime.status().await.map(|answer| {
+            let mut network = None;
+            let mut reasons = vec![];
+            for condition in answer.status.unwrap_or_default().conditions.into_iter().filter(|c| !c.status) {
+                let words = format!("{}=false reason:{} message:{}", condition.r#type, condition.reason, condition.message);
+                if condition.r#type == "NetworkReady" {
+                    network = Some(format!("container runtime network not ready: {words}"));
+                    reasons.extend(network.clone());
+                } else {
+                    reasons.push(format!("container runtime status check may not have completed yet: {words}"));
                 }
             }
+            self.kubelet.network.store(Arc::new(network));
+            reasons
+        });
+        if let Err(error) = &said {
+            tracing::warn!(node = self.kubelet.node_name, %error, "the container runtime does not answer");
         }
-        self.kubelet.network.store(Arc::new(network));
-        Ready { reasons }
+        Ready { reasons: self.runtime.after(said, Instant::now()) }
     }
+}
+
+/// Reads the Node now, between two reports.
+///
+/// # Errors
+/// The apiserver does not give it.
+pub async fn reread(kubelet: &Kubelet) -> anyhow::Result<()> {
+    let api: Api<Node> = Api::all(kubelet.client.clone());
+    let node = api.get(&kubelet.node_name).await.context("reading the node")?;
+    kubelet.node.store(Arc::new(slim(node)));
+    Ok(())
 }
 
 fn slim(mut node: Node) -> Node {
@@ -137,4 +197,26 @@ fn slim(mut node: Node) -> Node {
         status.images = None;
     }
     node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_restarts_leaves_the_node_ready() {
+        let began = Instant::now();
+        let mut word = LastWord::default();
+        let mut ask = |said: Result<&[&str], &str>, seconds: u64| {
+            let said = said.map(|r| r.iter().map(ToString::to_string).collect());
+            word.after(said, began + Duration::from_secs(seconds))
+        };
+        let never = ask(Err("connection refused"), 0);
+        assert_eq!(never, ["container runtime status check may not have completed yet: connection refused"]);
+        assert!(ask(Ok(&[]), 1).is_empty());
+        assert!(ask(Err("connection refused"), 30).is_empty(), "silent for less than thirty seconds");
+        assert_eq!(ask(Err("connection refused"), 31), ["container runtime is down: connection refused"]);
+        assert_eq!(ask(Ok(&["no network"]), 32), ["no network"]);
+        assert_eq!(ask(Err("connection refused"), 33), ["no network"], "what it said last still holds");
+    }
 }

@@ -4,11 +4,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
 
 use super::machine::Machine;
 use crate::cri;
 use crate::eviction::Pressure;
+use crate::resources::Amounts;
 
 /// Images that a Node lists (upstream's `nodeStatusMaxImages`): the largest.
 const MAX_IMAGES: usize = 50;
@@ -30,8 +33,8 @@ pub fn status(node: &Node, machine: &Machine, pressure: &Pressure, ready: &Ready
     addresses.push(NodeAddress { type_: "Hostname".into(), address: machine.name.clone() });
     NodeStatus {
         addresses: Some(addresses),
-        capacity: Some(machine.capacity.clone()),
-        allocatable: Some(machine.allocatable.clone()),
+        capacity: Some(with(&machine.capacity, extended(node))),
+        allocatable: Some(with(&machine.allocatable, extended(node))),
         conditions: Some(conditions(node, pressure, ready, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: machine.port.into() }) }),
         images: Some(image_list(images)),
@@ -50,6 +53,27 @@ pub fn status(node: &Node, machine: &Machine, pressure: &Pressure, ready: &Ready
         }),
         ..NodeStatus::default()
     }
+}
+
+/// Resources that are no business of the machine's: somebody wrote into the Node that it has them, and what it has it can give.
+fn extended(node: &Node) -> impl Iterator<Item = (&String, &Text)> {
+    let capacity = node.status.as_ref().and_then(|s| s.capacity.as_ref());
+    capacity.into_iter().flatten().filter(|(name, _)| name.contains('/') && !name.contains("kubernetes.io/"))
+}
+
+fn with<'a>(own: &'a Amounts, others: impl Iterator<Item = (&'a String, &'a Text)>) -> Amounts {
+    own.iter().chain(others).map(|(name, amount)| (name.clone(), amount.clone())).collect()
+}
+
+/// The patch that makes a Node's status this one. Patches add to maps: what can be given no more has to be said.
+#[must_use]
+pub fn patch(node: &Node, new: &NodeStatus) -> Value {
+    let mut patch = json!({"metadata": {"uid": node.metadata.uid}, "status": new});
+    let stored = node.status.iter().flat_map(|s| s.allocatable.iter().flatten());
+    for (name, _) in stored.filter(|(name, _)| new.allocatable.as_ref().is_some_and(|now| !now.contains_key(*name))) {
+        patch["status"]["allocatable"][name] = Value::Null;
+    }
+    patch
 }
 
 fn conditions(node: &Node, pressure: &Pressure, ready: &Ready, now: Timestamp) -> Vec<NodeCondition> {
@@ -163,6 +187,21 @@ mod tests {
                 Ready=False KubeletNotReady: [a, b]
             "#]],
         );
+    }
+
+    #[test]
+    fn what_others_say_that_the_node_has_it_gives() {
+        let machine = Machine { capacity: [("cpu".to_owned(), Text("2".into()))].into(), ..Machine::default() };
+        let machine = Machine { allocatable: machine.capacity.clone(), ..machine };
+        let node = |status: Value| serde_json::from_value::<Node>(json!({"metadata": {}, "status": status})).unwrap();
+        let of = |node: &Node| status(node, &machine, &Pressure::default(), &Ready::default(), &[], Timestamp::UNIX_EPOCH);
+        let given = node(json!({"capacity": {"cpu": "9", "example.com/foo": "5", "requests.kubernetes.io/x": "1"}}));
+        let now = of(&given);
+        let both = json!({"cpu": "2", "example.com/foo": "5"});
+        assert_eq!(json!([now.capacity, now.allocatable]), json!([both, both]));
+        assert!(!differs(&now, &of(&node(json!(now)))), "it is said once");
+        let taken = node(json!({"capacity": {"cpu": "2"}, "allocatable": both}));
+        assert_eq!(patch(&taken, &of(&taken))["status"]["allocatable"], json!({"cpu": "2", "example.com/foo": null}));
     }
 
     #[test]

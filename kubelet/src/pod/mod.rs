@@ -243,6 +243,12 @@ pub fn spec_hash(container: &Spec) -> String {
     format!("{hash:x}")
 }
 
+/// Whether the container was made from another spec than this.
+#[must_use]
+pub fn is_outdated(old: &Container, container: &Spec) -> bool {
+    !old.hash.is_empty() && old.hash != spec_hash(container)
+}
+
 /// `namespace`, `name` and `uid` of a pod, empty where it has none.
 #[must_use]
 pub fn identity(pod: &Pod) -> (&str, &str, &str) {

@@ -14,7 +14,7 @@ use daemon::http::Peer;
 /// Asks before each request, and answers in its place when the answer is no.
 pub async fn guard(State((delegated, node)): State<(Delegated, Arc<str>)>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().cloned();
-    let verb = verb(request.method());
+    let verb = verb(request.method(), request.uri().path());
     let mut refused = None;
     for subresource in subresources(request.uri().path()) {
         let action = Action::Resource {
@@ -32,8 +32,13 @@ pub async fn guard(State((delegated, node)): State<(Delegated, Arc<str>)>, reque
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-/// The verb that a method stands for.
-fn verb(method: &Method) -> &'static str {
+/// The verb that a request stands for. To run a command or to open a connection is to create something, also where a WebSocket is asked
+/// for by GET: who may only look at a node's numbers through `nodes/proxy` may not run commands on it. (Upstream's apiserver asks the
+/// same of its own streams; its kubelet goes by the method alone.)
+fn verb(method: &Method, path: &str) -> &'static str {
+    if matches!(path.split('/').nth(1), Some("exec" | "attach" | "portForward")) {
+        return "create";
+    }
     match *method {
         Method::POST => "create",
         Method::PUT => "update",
@@ -58,6 +63,15 @@ fn subresources(path: &str) -> &'static [&'static str] {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::Method;
+
+    #[test]
+    fn streams_are_created_by_whatever_method() {
+        let verb = |method, path| super::verb(&method, path);
+        assert_eq!((verb(Method::GET, "/exec/ns/p/c"), verb(Method::GET, "/portForward/ns/p")), ("create", "create"));
+        assert_eq!((verb(Method::POST, "/attach/ns/p/c"), verb(Method::GET, "/containerLogs/ns/p/c")), ("create", "get"));
+    }
+
     #[test]
     fn paths_stand_for_subresources() {
         for (path, expected) in [

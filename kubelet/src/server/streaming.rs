@@ -1,7 +1,9 @@
 //! exec, attach and port-forward: the runtime is asked for a URL, and the client's upgraded connection is joined to it.
 //!
 //! Bytes are carried both ways untouched: header case, repeated headers and half-closed connections included. Nothing is
-//! copied before the runtime has answered 101. What is said over the connection (SPDY, WebSocket up to v4) is not looked at.
+//! copied before the runtime has answered 101. What is said over the connection (SPDY, WebSocket up to v4) is not looked at: what the
+//! runtime does not speak, the apiserver has translated. A client that goes takes its connection to the runtime with it, and so the
+//! command's input and output.
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -19,8 +21,6 @@ use crate::runtime;
 
 /// How long the runtime may take to accept a connection and to answer its head.
 const HEAD_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
-/// What is carried at a time in each direction.
-const BUFFER: usize = 32 << 10;
 
 type Refusal = (StatusCode, String);
 
@@ -141,7 +141,7 @@ async fn answer(prepared: impl Future<Output = Result<(Request, String), Refusal
     joined.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Sends `request` on to `url` and, when it is upgraded, carries bytes until both sides have closed.
+/// Sends `request` on to `url` and, when it is upgraded, carries bytes until either side goes.
 async fn tunnel(mut request: Request, url: &Uri) -> Result<Response, Refusal> {
     if !request.headers().contains_key(header::UPGRADE) {
         return Err((StatusCode::BAD_REQUEST, "Upgrade request required".into()));
@@ -159,7 +159,7 @@ async fn tunnel(mut request: Request, url: &Uri) -> Result<Response, Refusal> {
     let head = async {
         let stream = TcpStream::connect((authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80))).await;
         let stream = stream.map_err(|e| broken("connecting to", e.to_string()))?;
-        stream.set_nodelay(true).map_err(|e| broken("connecting to", e.to_string()))?;
+        daemon::http::lively(&stream).map_err(|e| broken("connecting to", e.to_string()))?;
         let builder =
             hyper::client::conn::http1::Builder::new().preserve_header_case(true).handshake::<_, Body>(TokioIo::new(stream)).await;
         let (mut sender, connection) = builder.map_err(|e| broken("connecting to", e.to_string()))?;
@@ -181,10 +181,7 @@ async fn tunnel(mut request: Request, url: &Uri) -> Result<Response, Refusal> {
             Ok(both) => both,
             Err(error) => return tracing::debug!(%error, "upgrading a connection"),
         };
-        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-        if let Err(error) = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await {
-            tracing::debug!(%error, "a streaming connection broke");
-        }
+        daemon::join::join(TokioIo::new(client), TokioIo::new(server)).await;
     });
     let (parts, _) = response.into_parts();
     Ok(Response::from_parts(parts, Body::empty()))

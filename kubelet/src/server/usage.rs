@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
@@ -176,15 +177,18 @@ impl Rates {
 /// # Errors
 /// What the runtime or the kernel says.
 pub async fn observe(server: &Server, rates: &Rates) -> anyhow::Result<Usage> {
-    let stats = server.runtime.list_container_stats(None).await?;
-    // Not every runtime measures sandboxes; the sum over containers stands in then.
-    let sandboxes = server.runtime.list_pod_sandbox_stats(None).await.unwrap_or_default();
-    let images = server.runtime.image_fs_info().await.unwrap_or_default();
+    let stats = server.runtime.list_container_stats(None).await.context("asking the runtime what containers use")?;
+    let sandboxes = match server.runtime.list_pod_sandbox_stats(None).await {
+        // Not every runtime measures sandboxes; the sum over containers stands in then.
+        Err(error) if error.code == tonic::Code::Unimplemented => vec![],
+        other => other.context("asking the runtime what sandboxes use")?,
+    };
+    let images = server.runtime.image_fs_info().await.context("asking the runtime about the file system of images")?;
     let mut usage = node(server, rates)?;
     if let Some(fs) = images.image_filesystems.first() {
         usage.images = (number(fs.used_bytes.as_ref()), number(fs.inodes_used.as_ref()));
         let place = fs.fs_id.as_ref().map(|i| i.mountpoint.as_str()).unwrap_or_default();
-        usage.image_fs = space(Path::new(place)).unwrap_or(usage.fs);
+        usage.image_fs = space(Path::new(place)).with_context(|| format!("measuring the file system of images at {place:?}"))?;
     }
     usage.pods = pods(server, rates, &stats, &sandboxes);
     rates.keep(&usage);

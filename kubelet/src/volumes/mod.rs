@@ -29,6 +29,11 @@ use atomic_writer::Payload;
 use empty_dir::Medium;
 pub use mounts::{Mounted, Mounts};
 
+/// Where a pod's volumes are, below its directory.
+const VOLUMES: &str = "volumes";
+/// Where parts of volumes are held, below its directory.
+const SUB_PATHS: &str = "volume-subpaths";
+
 /// What mounting needs from the kubelet.
 #[derive(Clone)]
 pub struct VolumeHost {
@@ -80,7 +85,7 @@ pub async fn mount(host: &VolumeHost, pod: &Pod) -> Result<Mounts, VolumeError> 
     let pod_dir = host.pod_dir(pod_uid(pod)?);
     let mut mounts = Mounts { pod_dir: pod_dir.clone(), ..Mounts::default() };
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        let mounted = set_up(host, pod, &pod_dir.join("volumes"), volume).await.map_err(|error| {
+        let mounted = set_up(host, pod, &pod_dir.join(VOLUMES), volume).await.map_err(|error| {
             VolumeError(format!("MountVolume.SetUp failed for volume {:?} : {error}", volume.name)) // upstream's words
         })?;
         mounts.volumes.insert(volume.name.clone(), mounted);
@@ -170,7 +175,8 @@ async fn claimed(
     blocking(move || persistent_volume_claim::set_up(&place, &target, group).map(|path| Mounted { path, read_only })).await
 }
 
-/// Takes a pod's volumes away, and its directory with them. Idempotent; needs no Pod, so that orphans can be cleaned.
+/// Takes a pod's volumes away. What its containers left beside them stays until the pod is deleted: their termination messages
+/// are read there. Idempotent; needs no Pod, so that orphans can be cleaned.
 ///
 /// # Errors
 /// A mount that is busy, or a directory that cannot be removed.
@@ -179,7 +185,14 @@ pub async fn unmount(host: &VolumeHost, pod_uid: &str) -> Result<(), VolumeError
     if pod_uid.is_empty() || pod_uid.contains(['/', '.']) {
         return Err(VolumeError(format!("the pod's uid {pod_uid:?} cannot name a directory")));
     }
-    blocking(move || mounting::remove_tree(&dir).map_err(|e| VolumeError(format!("failed to remove {}: {e}", dir.display())))).await
+    blocking(move || {
+        // Parts of volumes lie on volumes, and go first.
+        [SUB_PATHS, VOLUMES]
+            .iter()
+            .map(|part| dir.join(part))
+            .try_for_each(|dir| mounting::remove_tree(&dir).map_err(|e| VolumeError(format!("failed to remove {}: {e}", dir.display()))))
+    })
+    .await
 }
 
 /// File systems may be slow, so they are waited for on a thread of their own.

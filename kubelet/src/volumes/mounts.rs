@@ -53,7 +53,7 @@ impl Mounts {
             volume.path.clone()
         } else {
             sub_path::check(&sub_path)?;
-            let target = self.pod_dir.join("volume-subpaths").join(&mount.name).join(&container.name).join(index.to_string());
+            let target = self.pod_dir.join(super::SUB_PATHS).join(&mount.name).join(&container.name).join(index.to_string());
             hold(&volume.path, &sub_path, &target).map_err(|error| {
                 // What is on the host is not for the pod's owner to read.
                 tracing::error!(volume = mount.name, container = container.name, sub_path, %error, "subPath");

@@ -48,7 +48,7 @@ pub async fn keep_fresh(host: VolumeHost, pods: Arc<Pods>, watched: Watched, shu
         }
         for known in pods.all() {
             let pod = &known.pod;
-            let mounted = host.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default()).join("volumes").is_dir();
+            let mounted = host.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default()).join(super::VOLUMES).is_dir();
             if !mounted || !(missed || shown(pod).iter().any(|object| changed.contains(object))) {
                 continue;
             }

@@ -106,7 +106,7 @@ async fn check(volumes: serde_json::Value, security: serde_json::Value, objects:
         Err(error) => format!("{error}\n"),
     };
     unmount(&host, "u-1").await.unwrap();
-    assert!(!root.path().join("pods/u-1").exists());
+    assert!(!root.path().join("pods/u-1/volumes").exists());
     expected.assert_eq(&text);
 }
 
@@ -253,7 +253,12 @@ async fn updates_reach_a_mounted_volume_and_what_the_pod_wrote_stays() {
     );
     table.0.lock().remove("configmap/m");
     assert!(listing(&mount(&host, &pod).await.unwrap()).starts_with("m: volumes/kubernetes.io~configmap/m ro\nt:"));
+    let message = root.path().join("pods/u-1/containers/c/message");
+    std::fs::create_dir_all(message.parent().unwrap()).unwrap();
+    std::fs::write(&message, "DONE").unwrap();
     unmount(&host, "u-1").await.unwrap();
     unmount(&host, "u-1").await.unwrap();
+    assert!(!root.path().join("pods/u-1/volumes").exists());
+    assert!(message.exists(), "a container's last words outlive its volumes");
     assert!(unmount(&host, "../x").await.is_err());
 }

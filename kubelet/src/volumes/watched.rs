@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -209,7 +209,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher(api, config).default_backoff().boxed();
+    let mut events = daemon::follow::events(api, config);
     let mut listed = None;
     while let Some(event) = events.next().await {
         match event {
@@ -227,7 +227,7 @@ where
                 }
             }
             Err(error) => {
-                tracing::debug!(name, %error, "watching an object");
+                tracing::debug!(name, error = daemon::describe(&error), "watching an object");
                 // What was seen before is better than nothing; without anything seen, who asks shall ask plainly.
                 seen.send_if_modified(|known| {
                     let refused = matches!(known, Seen::Pending);

@@ -143,7 +143,7 @@ impl Plugin for InterPodAffinity {
         match event {
             ClusterEvent::NodeAdded(_) => true,
             ClusterEvent::NodeChanged { old, new } => old.labels != new.labels,
-            ClusterEvent::NodeRemoved(_) => false,
+            ClusterEvent::NodeRemoved(_) | ClusterEvent::Storage(_) => false,
             ClusterEvent::PodAssigned(other) => missed(other),
             ClusterEvent::AssignedPodGone(other) => shunned(other) || keeps_away(other),
             ClusterEvent::AssignedPodChanged { old, new } => old.labels != new.labels && (missed(new) || shunned(old)),

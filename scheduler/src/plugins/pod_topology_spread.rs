@@ -162,7 +162,7 @@ impl Plugin for PodTopologySpread {
             ClusterEvent::NodeChanged { old, new } => {
                 (old.labels != new.labels || old.taints != new.taints) && (is_domain(old) || is_domain(new))
             }
-            ClusterEvent::NamespaceChanged { .. } => false,
+            ClusterEvent::NamespaceChanged { .. } | ClusterEvent::Storage(_) => false,
         }
     }
 }

@@ -10,6 +10,11 @@ use std::collections::HashSet;
 fn show(effect: &Effect) -> String {
     match effect {
         Effect::Bind { pod, node } => format!("bind {} to {node}", pod.name),
+        Effect::AskForVolumes { pod, node, plan } => {
+            let take = plan.take.iter().map(|(v, c)| format!(" {} for {}", v.name, c.key.1));
+            let provision = plan.provision.iter().map(|c| format!(" one made for {}", c.key.1));
+            format!("ask on {node} for {}:{}", pod.name, take.chain(provision).collect::<String>())
+        }
         Effect::Scheduled { pod, node } => format!("say that {} is on {node}", pod.name),
         Effect::Explain { pod, reason, message, nominate } => {
             let nominate = match nominate {
@@ -28,7 +33,7 @@ fn show(effect: &Effect) -> String {
 }
 
 /// Plays a history, line by line: `node ..` and `pod ..` are seen, `gone pod p`, `gone node a`, `pods p q` (a complete list),
-/// `step` (until nothing is ready), `bound p done|gone|conflict|failed`, `evicted p ok|failed`, `after SECONDS`, `lengths`.
+/// `step` (until nothing is ready), `volume ..`, `claim ..` and `class ..` are seen, `asked p ok|why`, `bound p done|gone|conflict|failed`, `evicted p ok|failed`, `after SECONDS`, `lengths`.
 fn check(history: &str, expect: Expect) {
     let mut scheduler = Scheduler::new(DEFAULT_SCHEDULER, PLUGINS);
     let (mut now, mut out) = (at(0), String::new());
@@ -39,6 +44,22 @@ fn check(history: &str, expect: Expect) {
         match words[..] {
             ["node", name, ..] => see(&mut scheduler, Observation::Node(Change::Put(name.into(), world::node(line)))),
             ["pod", name, ..] => see(&mut scheduler, Observation::Pod(Change::Put(name.into(), world::pod(line)))),
+            ["volume", name, ..] => see(&mut scheduler, Observation::Volume(Change::Put(name.to_owned(), world::volume(line)))),
+            ["claim", ..] => {
+                let claim = world::claim(line);
+                see(&mut scheduler, Observation::Claim(Change::Put(claim.key.clone(), claim)));
+            }
+            ["class", ..] => {
+                let (name, class) = world::class(line);
+                see(&mut scheduler, Observation::Class(Change::Put(name, class)));
+            }
+            ["asked", name, how] => {
+                let asked = if how == "ok" { Ok(()) } else { Err(how.to_owned()) };
+                see(&mut scheduler, Observation::VolumesAsked(name.into(), asked));
+            }
+            ["gone", "claim", name] => {
+                see(&mut scheduler, Observation::Claim(Change::Gone(("default".to_owned(), name.to_owned()))));
+            }
             ["gone", "pod", name] => see(&mut scheduler, Observation::Pod(Change::Gone(name.into()))),
             ["gone", "node", name] => see(&mut scheduler, Observation::Node(Change::Gone(name.into()))),
             ["pods", ref names @ ..] => {
@@ -62,7 +83,7 @@ fn check(history: &str, expect: Expect) {
             ["evicted", name, how] => see(&mut scheduler, Observation::Evicted { uid: name.into(), failed: how != "ok" }),
             ["after", seconds] => {
                 now = at(now.as_second() + seconds.parse::<i64>().expect("seconds"));
-                scheduler.advance(now);
+                effects.extend(scheduler.advance(now));
             }
             ["lengths"] => {
                 let l = scheduler.lengths();
@@ -469,6 +490,125 @@ fn a_spec_that_makes_no_sense_is_explained() {
         step"#,
         expect![[r#"
             p SchedulerError: quantity "lots" of cpu: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
+        "#]],
+    );
+}
+
+/// A pod that uses the claim `x`.
+fn with_claim(line: &str) -> String {
+    format!(r#"{line} spec:{{"volumes": [{{"name": "x", "persistentVolumeClaim": {{"claimName": "x"}}}}]}}"#)
+}
+
+#[test]
+fn a_pod_is_bound_when_its_claims_are() {
+    check(
+        &format!(
+            "
+        node a
+        node b
+        class later waits
+        claim x class=later
+        volume v on=b class=later
+        {}
+        step
+        asked p ok
+        claim x class=later volume=v
+        claim x class=later volume=v bound
+        bound p done",
+            with_claim("pod p")
+        ),
+        expect![[r#"
+            ask on b for p: v for x
+            bind p to b
+            say that p is on b
+        "#]],
+    );
+}
+
+#[test]
+fn what_was_chosen_for_one_pod_nobody_else_gets() {
+    check(
+        &format!(
+            "
+        node b
+        class later waits
+        claim x class=later
+        claim y class=later
+        volume v on=b class=later
+        {}
+        {}
+        step
+        asked p sorry
+        after 20
+        step",
+            with_claim("pod p"),
+            with_claim("pod q").replace("\"x\"", "\"y\"")
+        ),
+        expect![[r#"
+            ask on b for p: v for x
+            q Unschedulable: 0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.
+            p SchedulerError: running PreBind plugin "VolumeBinding": sorry
+            ask on b for p: v for x
+        "#]],
+    );
+}
+
+#[test]
+fn a_provisioner_that_is_slow_or_gives_up_costs_the_pod_its_node() {
+    let start = format!(
+        "
+        node b
+        class made waits provisioner=example.com/p
+        claim x class=made
+        {}
+        step
+        asked p ok
+        claim x class=made selected=b",
+        with_claim("pod p")
+    );
+    check(
+        &format!("{start}\nafter 599\nafter 2\nlengths"),
+        expect![[r#"
+            ask on b for p: one made for x
+            p SchedulerError: running PreBind plugin "VolumeBinding": binding volumes: timed out waiting for the condition
+            active 0 backoff 1 unschedulable 0 gated 0; 1 nodes, 0 pods, 0 assumed
+        "#]],
+    );
+    check(
+        &format!("{start}\ngone claim x\nlengths"),
+        expect![[r#"
+            ask on b for p: one made for x
+            p SchedulerError: running PreBind plugin "VolumeBinding": binding volumes: provisioning failed for PVC "x"
+            active 0 backoff 1 unschedulable 0 gated 0; 1 nodes, 0 pods, 0 assumed
+        "#]],
+    );
+    check(
+        &format!("{start}\ngone pod p\nafter 700\nlengths"),
+        expect![[r#"
+            ask on b for p: one made for x
+            active 0 backoff 0 unschedulable 0 gated 0; 1 nodes, 0 pods, 0 assumed
+        "#]],
+    );
+}
+
+#[test]
+fn a_pod_that_waits_for_its_claim_is_woken_by_it() {
+    check(
+        &format!(
+            "
+        node a
+        claim x
+        {}
+        step
+        after 60
+        volume v claim=x
+        claim x volume=v bound
+        step",
+            with_claim("pod p")
+        ),
+        expect![[r#"
+            p Unschedulable: 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.
+            bind p to a
         "#]],
     );
 }

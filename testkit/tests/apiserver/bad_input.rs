@@ -118,7 +118,10 @@ async fn sizes_types_and_paths() {
         let answer = wire.send(method.clone(), path, map("a").to_string()).await;
         assert_eq!(answer.code, 405, "{method} {path}: {}", answer.text());
     }
-    check(&wire.put(MAPS, &map("a")).await, expect!["405 MethodNotAllowed: update is not supported on resources of kind \"configmaps\""]);
+    check(
+        &wire.put(MAPS, &map("a")).await,
+        expect!["405 MethodNotAllowed: the server does not allow this method on the requested resource"],
+    );
     let answer = wire.with("accept", "text/plain").get(MAPS).await;
     check(
         &answer,
@@ -291,6 +294,11 @@ async fn conflicts_and_what_may_not_change() {
     let mut other = second.clone();
     other["metadata"]["uid"] = "not-this-one".into();
     assert_eq!(wire.put(&path, &other).await.code, 409);
+    // Version zero is none: whatever is there is written over.
+    let mut whatever = first.clone();
+    whatever["metadata"]["resourceVersion"] = "0".into();
+    let second = wire.put(&path, &whatever).await.expect(200);
+    assert!(second["metadata"]["resourceVersion"].as_str().is_some_and(|v| v.len() > 1), "{second}");
     let mut immutable = second.clone();
     immutable["immutable"] = true.into();
     let third = wire.put(&path, &immutable).await.expect(200);

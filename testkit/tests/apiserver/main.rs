@@ -1,14 +1,22 @@
 //! The apiserver as its clients see it: over TLS, on real etcd. One file an area; each test has a server of its own.
 
 mod access;
+mod applying;
 mod bad_input;
+mod connections;
 mod kubectl;
+mod kubelet;
 mod limits;
 mod lists;
 mod model;
+mod policies;
+mod rules;
 mod secrets;
+mod several;
+mod surface;
 mod verbs_on_every_row;
 mod watch;
+mod words;
 
 use serde_json::json;
 use testkit::Wire;

@@ -1,8 +1,9 @@
-//! One body over the whole resource table, as discovery shows it: what a client may count on for every kind.
+//! One body over the whole resource table, as discovery shows it: what a client may count on for every kind, built-in and custom alike.
 //!
 //! A new row needs a sample in `samples.yaml` and nothing here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -12,8 +13,11 @@ use testkit::{ApiServer, Wire};
 const NAMES_MEAN_SOMETHING: [&str; 4] = ["APIService", "CustomResourceDefinition", "IPAddress", "CSINode"];
 /// Kinds whose deletion has a course of its own: namespaces are emptied first, and Events have no dependents.
 const OWN_DELETION: [&str; 2] = ["Namespace", "Event"];
-/// Kinds whose objects the server itself goes on writing to once they are made; `custom_resources.rs` is about them.
-const ANSWERED_BY_THE_SERVER: [&str; 1] = ["CustomResourceDefinition"];
+/// Kinds whose objects the server itself goes on writing to once they are made; `custom_resources.rs`, `outbound/aggregation.rs`, `limits.rs`
+/// and `several.rs` are about them.
+const ANSWERED_BY_THE_SERVER: [&str; 4] = ["APIService", "CustomResourceDefinition", "FlowSchema", "ServiceCIDR"];
+/// The group of the custom resources that the test makes.
+const CUSTOM: &str = "rows.example.com";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// A resource as discovery describes it.
@@ -32,6 +36,10 @@ impl Row {
         let root = if self.api_version.contains('/') { "apis" } else { "api" };
         let namespace = if self.namespaced { "namespaces/t/" } else { "" };
         format!("/{root}/{}/{namespace}{}", self.api_version, self.plural)
+    }
+
+    fn is_custom(&self) -> bool {
+        self.api_version.starts_with(CUSTOM)
     }
 
     fn has(&self, verb: &str) -> bool {
@@ -76,6 +84,49 @@ fn samples() -> BTreeMap<(String, String), Value> {
     documents.into_iter().map(|d| (key(&d), d)).collect()
 }
 
+/// Definitions of custom resources with everything that a row can have, and the smallest object of each.
+fn custom() -> (Vec<Value>, Vec<Value>) {
+    let definition = |plural: &str, kind: &str, scope: &str, schema: Value, subresources: Value| {
+        let version =
+            json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}, "subresources": subresources});
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": format!("{plural}.{CUSTOM}")},
+            "spec": {"group": CUSTOM, "scope": scope, "names": {"plural": plural, "kind": kind}, "versions": [version]}})
+    };
+    let integer = json!({"type": "integer"});
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"replicas": integer, "size": {"type": "string", "default": "small"}}},
+        "status": {"type": "object", "properties": {"replicas": integer, "selector": {"type": "string"}}},
+    }});
+    let scale =
+        json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector"});
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definitions = vec![
+        definition("gadgets", "Gadget", "Namespaced", schema.clone(), json!({"status": {}, "scale": scale})),
+        definition("gizmos", "Gizmo", "Cluster", schema, json!({"status": {}})),
+        definition("things", "Thing", "Namespaced", anything, json!({})),
+    ];
+    let object = |kind: &str, spec: Value| json!({"apiVersion": format!("{CUSTOM}/v1"), "kind": kind, "spec": spec});
+    let samples = vec![
+        object("Gadget", json!({"replicas": 1})),
+        object("Gizmo", json!({"size": "large"})),
+        object("Thing", json!({"any": [1, {"deep": null}]})),
+    ];
+    (definitions, samples)
+}
+
+/// Makes the custom resources, and waits until all of them are served.
+async fn define(wire: &Wire, definitions: &[Value]) {
+    for definition in definitions {
+        wire.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await.expect(201);
+    }
+    testkit::eventually("the custom resources to be served", Duration::from_secs(15), || async {
+        let list = wire.get(&format!("/apis/{CUSTOM}/v1")).await;
+        let served = if list.code == 200 { list.json()["resources"].as_array().map_or(0, Vec::len) } else { 0 };
+        (served >= 6).then_some(())
+    })
+    .await;
+}
+
 fn meta<'a>(object: &'a Value, field: &str) -> &'a Value {
     &object["metadata"][field]
 }
@@ -94,7 +145,10 @@ async fn every_row_behaves() {
     let server = ApiServer::start().await.expect("an apiserver");
     let wire = server.wire().await.expect("a client");
     crate::namespace(&wire, "t").await;
-    let (rows, samples) = (rows(&wire).await, samples());
+    let (definitions, made_up) = custom();
+    define(&wire, &definitions).await;
+    let (rows, mut samples) = (rows(&wire).await, samples());
+    samples.extend(made_up.into_iter().map(|s| ((format!("{CUSTOM}/v1"), s["kind"].as_str().expect("a kind").to_owned()), s)));
     assert!(rows.len() > 20, "{rows:?}");
     let mut wrong = vec![];
     for row in rows {
@@ -143,7 +197,17 @@ async fn creation(wire: &Wire, row: &Row, collection: &str, path: &str, object: 
     assert!(meta(&created, "managedFields").as_array().is_some_and(|m| !m.is_empty()), "{created}");
     assert!(matches!(meta(&created, "generation").as_i64(), None | Some(1)), "{created}");
     assert_eq!(wire.post(collection, object).await.code, 409, "there is one of a name");
-    assert_eq!(wire.get(path).await.expect(200), created, "what a create answers is what is stored");
+    // Some objects get a status at once, from the server's own controllers: then the rest is what was answered.
+    let mut stored = wire.get(path).await.expect(200);
+    let mut answered = created;
+    if meta(&stored, "resourceVersion") != meta(&answered, "resourceVersion") {
+        for object in [&mut stored, &mut answered] {
+            object.as_object_mut().expect("an object").remove("status");
+            let metadata = object["metadata"].as_object_mut().expect("metadata");
+            metadata.retain(|name, _| !matches!(name.as_str(), "resourceVersion" | "managedFields"));
+        }
+    }
+    assert_eq!(stored, answered, "what a create answers is what is stored");
 }
 
 async fn forms(wire: &Wire, row: &Row, collection: &str, path: &str, created: &Value, name: &str) {
@@ -173,6 +237,10 @@ async fn forms(wire: &Wire, row: &Row, collection: &str, path: &str, created: &V
     );
 
     let binary = wire.with("accept", PROTOBUF).get(path).await;
+    if row.is_custom() {
+        assert_eq!(binary.code, 406, "there is no such form of a custom resource");
+        return;
+    }
     assert_eq!((binary.code, binary.header("content-type")), (200, PROTOBUF), "{}", binary.text());
     assert!(binary.body.starts_with(b"k8s\0"));
     // Written back as it came, it is no change.
@@ -201,8 +269,12 @@ async fn writes(wire: &Wire, row: &Row, collection: &str, path: &str, created: &
     };
     let now = changed(wire.patch("merge", path, &json!({"metadata": {"labels": {"merge": "1"}}})).await.expect(200), "a merge patch");
     assert_eq!(labels(&now), json!({"row": "test", "merge": "1"}));
+    if row.is_custom() {
+        assert_eq!(wire.patch("strategic", path, &json!({})).await.code, 415, "a custom schema does not say how lists merge");
+    }
+    let kind = if row.is_custom() { "merge" } else { "strategic" };
     let now = changed(
-        wire.patch("strategic", path, &json!({"metadata": {"labels": {"strategic": "1", "merge": null}}})).await.expect(200),
+        wire.patch(kind, path, &json!({"metadata": {"labels": {"strategic": "1", "merge": null}}})).await.expect(200),
         "a strategic patch",
     );
     assert_eq!(labels(&now), json!({"row": "test", "strategic": "1"}));

@@ -155,7 +155,7 @@ async fn forms_of_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_goes_and_comes_back_under_a_watch() {
-    let (mut server, wire) = world().await;
+    let (server, wire) = world().await;
     let first = make(&wire, "a", json!({})).await;
     let mut watch = wire.watch(&format!("{MAPS}?watch=1&resourceVersion={}", version(&first))).await;
     make(&wire, "b", json!({})).await;
@@ -189,4 +189,31 @@ async fn the_server_goes_and_comes_back() {
     assert_eq!(watch.short().await, "ADDED a");
     make(&wire, "b", json!({})).await;
     assert_eq!(watch.short().await, "ADDED b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_too_slow_is_told_and_nothing_is_skipped_in_silence() {
+    /// More than the window and all buffers on the way hold.
+    const WRITES: u64 = 600;
+    let (_server, wire) = world().await;
+    let first = make(&wire, "a", json!({})).await;
+    let mut slow = wire.watch(&format!("{MAPS}?watch=1&resourceVersion={}", version(&first))).await;
+    let mut quick = wire.watch(&format!("{MAPS}?watch=1&resourceVersion={}", version(&first))).await;
+    let text = "x".repeat(60 << 10);
+    for n in 1..=WRITES {
+        wire.patch("merge", &format!("{MAPS}/a"), &json!({"data": {"n": n.to_string(), "text": text}})).await.ok();
+        assert_eq!(quick.next().await.expect("an event")["object"]["data"]["n"], n.to_string(), "one that keeps up sees everything");
+    }
+    let mut seen = 0;
+    loop {
+        let event = slow.next().await.expect("an event or an error");
+        if event["type"] == "ERROR" {
+            assert_eq!(event["object"]["code"], 410, "{event}");
+            break;
+        }
+        seen += 1;
+        assert_eq!(event["object"]["data"]["n"], seen.to_string(), "in order, none left out");
+        assert!(seen < WRITES, "it was not too slow");
+    }
+    assert_eq!(slow.next().await, None, "then it has to list again");
 }

@@ -12,6 +12,9 @@ const MAX_UPDATE_MANAGERS: usize = 10;
 /// The manager that the oldest updates are merged into.
 const ANCIENT: &str = "ancient-changes";
 
+/// The field of `metadata` that holds the entries.
+pub const ENTRIES: &str = "managedFields";
+
 /// What tells one entry from another. Ordered as upstream's entries of one operation and time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Manager {
@@ -148,11 +151,37 @@ pub fn cap(managers: &mut Managers) {
     }
 }
 
-/// The entries of an object, and the object without them.
-pub fn take(object: &Value) -> (Option<Value>, Value) {
-    let mut object = object.clone();
-    let entries = object.get_mut("metadata").and_then(Value::as_object_mut).and_then(|m| m.remove("managedFields"));
-    (entries, object)
+/// Takes the entries out of an object.
+pub fn take(object: &mut Value) -> Option<Value> {
+    object.get_mut("metadata").and_then(Value::as_object_mut).and_then(|m| m.remove(ENTRIES))
+}
+
+/// The entries of an object.
+#[must_use]
+pub fn of(object: &Value) -> Option<&Value> {
+    object.get("metadata")?.get(ENTRIES)
+}
+
+/// Whether two objects are the same but for their entries.
+#[must_use]
+pub fn same_besides(a: &Value, b: &Value) -> bool {
+    let (Value::Object(a), Value::Object(b)) = (a, b) else { return a == b };
+    without(Some(a), "metadata").eq(without(Some(b), "metadata")) && without(metadata(a), ENTRIES).eq(without(metadata(b), ENTRIES))
+}
+
+fn metadata(object: &Map<String, Value>) -> Option<&Map<String, Value>> {
+    object.get("metadata")?.as_object()
+}
+
+fn without<'m>(map: Option<&'m Map<String, Value>>, key: &'static str) -> impl Iterator<Item = (&'m String, &'m Value)> {
+    map.into_iter().flatten().filter(move |(k, _)| *k != key)
+}
+
+/// Whether the same managers own the same, whenever they came to it.
+#[must_use]
+pub fn same_but_times(a: &Managers, b: &Managers) -> bool {
+    let same = |(x, y): ((&Manager, &Owned), (&Manager, &Owned))| x.0 == y.0 && x.1.api_version == y.1.api_version && x.1.set == y.1.set;
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
 /// Puts entries into an object.
@@ -162,6 +191,6 @@ pub fn put(object: &mut Value, entries: Value) {
     if let Value::Object(metadata) = metadata
         && entries.as_array().is_some_and(|e| !e.is_empty())
     {
-        metadata.insert("managedFields".into(), entries);
+        metadata.insert(ENTRIES.into(), entries);
     }
 }

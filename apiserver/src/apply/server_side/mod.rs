@@ -12,6 +12,7 @@ pub mod set;
 pub mod typed;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use api::schema::{Schema, SchemaNode, check};
 use api::status::{Cause, Details, Status};
@@ -48,6 +49,8 @@ const NOBODYS: &[&[&str]] = &[
     &["metadata", "managedFields"],
     &["metadata", "resourceVersion"],
 ];
+
+static NOBODYS_SET: LazyLock<Set> = LazyLock::new(|| Set::of(NOBODYS.iter().copied()));
 
 /// Who writes, and how.
 #[derive(Debug, Clone)]
@@ -139,7 +142,8 @@ pub fn apply(live: Option<&Value>, applied: &Value, options: &ApplyOptions<'_>, 
         .map_err(|e| PatchError::CannotMerge(format!("failed to create typed patch object ({}): {e}", describe(applied))))?;
     // In the form the live object has, so that `0.5` is no change of `500m`.
     let applied = &check::conform(applied.clone(), node).map_err(PatchError::Malformed)?.value;
-    let (entries, live_object) = live.map(managers::take).map_or((None, None), |(entries, object)| (entries, Some(object)));
+    let mut live_object = live.cloned();
+    let entries = live_object.as_mut().and_then(managers::take);
     let mut owners = managers::read(entries.as_ref().unwrap_or(&Value::Null))
         .map_err(|e| PatchError::CannotMerge(format!("failed to decode managed fields: {e}")))?;
     if owners.is_empty()
@@ -163,7 +167,31 @@ pub fn apply(live: Option<&Value>, applied: &Value, options: &ApplyOptions<'_>, 
     if options.manager == KUBECTL && last_applied(&object).is_some() {
         set_last_applied(&mut object, applied);
     }
-    Ok(finish(live, object, owners, entries))
+    let before = entries.and_then(|entries| managers::read(&entries).ok());
+    Ok(finish(live, object, owners, before))
+}
+
+/// An object with a configuration merged into it, as apply does it, without owners: what a mutating policy does. Lists, maps and objects that are
+/// replaced as a whole are not touched, since what the configuration leaves out would be lost.
+///
+/// # Errors
+/// What the configuration may not say.
+pub fn merge_whole(object: &Value, applied: &Value, node: SchemaNode<'_>) -> Result<Value, String> {
+    if let Some(path) = whole(applied, node, "") {
+        return Err(format!("may not mutate atomic arrays, maps or structs: {path}"));
+    }
+    typed::validate(applied, Some(node))?;
+    Ok(typed::merge(Some(object), applied, Some(node)))
+}
+
+/// The first place of a configuration that is a list, map or object replaced as a whole.
+fn whole(applied: &Value, node: SchemaNode<'_>, path: &str) -> Option<String> {
+    match applied {
+        Value::Object(_) | Value::Array(_) if node.is_atomic() => Some(path.to_owned()),
+        Value::Object(map) => map.iter().find_map(|(name, value)| whole(value, node.child(name)?, &format!("{path}.{name}"))),
+        Value::Array(list) => list.iter().enumerate().find_map(|(i, value)| whole(value, node.item()?, &format!("{path}[{i}]"))),
+        _ => None,
+    }
 }
 
 /// The object with `managedFields` after a write that is no apply. `live` is `None` when it is created. The entries that `new` brings are
@@ -171,24 +199,24 @@ pub fn apply(live: Option<&Value>, applied: &Value, options: &ApplyOptions<'_>, 
 ///
 /// A live object without entries stays without them.
 #[must_use]
-pub fn update(live: Option<&Value>, new: &Value, options: &ApplyOptions<'_>, node: SchemaNode<'_>) -> Value {
-    let (live_entries, live_object) = live.map(managers::take).map_or((None, None), |(entries, object)| (entries, Some(object)));
-    let (new_entries, object) = managers::take(new);
-    let read = |entries: &Option<Value>| managers::read(entries.as_ref().unwrap_or(&Value::Null)).unwrap_or_default();
+pub fn update(live: Option<&Value>, mut new: Value, options: &ApplyOptions<'_>, node: SchemaNode<'_>) -> Value {
+    let live_entries = live.and_then(managers::of);
+    let new_entries = managers::take(&mut new);
+    let before = live_entries.map(|entries| managers::read(entries).unwrap_or_default());
     let owners = match &new_entries {
         Some(Value::Array(entries)) if options.subresource.is_empty() && is_reset(entries) => Managers::new(),
-        _ if options.subresource.is_empty() => match managers::read(new_entries.as_ref().unwrap_or(&Value::Null)) {
+        Some(entries) if options.subresource.is_empty() && live_entries != Some(entries) => match managers::read(entries) {
             Ok(owners) if !owners.is_empty() => owners,
-            _ => read(&live_entries),
+            _ => before.clone().unwrap_or_default(),
         },
-        _ => read(&live_entries),
+        _ => before.clone().unwrap_or_default(),
     };
     if owners.is_empty() && live.is_some() {
-        return object;
+        return new;
     }
-    let mut owners = updated(live_object.as_ref(), &object, owners, options, node);
+    let mut owners = updated(live, &new, owners, options, node);
     managers::cap(&mut owners);
-    finish(live, object, owners, live_entries)
+    finish(live, new, owners, before)
 }
 
 /// `[]` or `[{}]`.
@@ -242,7 +270,7 @@ fn prune(merged: &Value, last: &Set, owners: &Managers, node: SchemaNode<'_>) ->
     // Removing an item removes what is in it; what anybody owns there comes back,
     let owned = owners.values().fold(Set::default(), |all, owned| all.union(&owned.set));
     let kept = named(&typed::to_set(&without(&last), at)).union(&named(&owned));
-    let object = without(&everything.difference(&kept));
+    let object = without(&everything.clone().difference(&kept));
     // and so does what the applier never owned.
     let kept = named(&typed::to_set(&object, at));
     without(&everything.difference(&kept).intersection(&last))
@@ -251,17 +279,18 @@ fn prune(merged: &Value, last: &Set, owners: &Managers, node: SchemaNode<'_>) ->
 /// The other managers lose what changed and what is gone. What changed is a conflict, unless forced.
 fn give_up(owners: &mut Managers, me: &Manager, comparison: &Comparison, force: bool) -> Result<(), Conflicts> {
     let changed = comparison.modified.clone().union(&comparison.added);
-    let others = || owners.iter().filter(|(manager, _)| *manager != me);
-    let conflicts: Vec<_> = others()
-        .flat_map(|(manager, owned)| {
+    if !force {
+        let others = owners.iter().filter(|(manager, _)| *manager != me);
+        let conflicts = others.flat_map(|(manager, owned)| {
             owned.set.intersection(&changed).paths().into_iter().map(|path| Conflict { manager: manager.clone(), path })
-        })
-        .collect();
-    if !force && !conflicts.is_empty() {
-        return Err(Conflicts(conflicts));
+        });
+        let conflicts: Vec<_> = conflicts.collect();
+        if !conflicts.is_empty() {
+            return Err(Conflicts(conflicts));
+        }
     }
     for (_, owned) in owners.iter_mut().filter(|(manager, _)| *manager != me) {
-        owned.set = owned.set.difference(&changed).difference(&comparison.removed);
+        owned.set = std::mem::take(&mut owned.set).difference(&changed).difference(&comparison.removed);
     }
     owners.retain(|_, owned| !owned.set.is_empty());
     Ok(())
@@ -279,7 +308,7 @@ fn updated(live: Option<&Value>, new: &Value, mut owners: Managers, options: &Ap
     let comparison = whole.without(&Set::of(options.reset_fields.iter().copied()));
     let mine = owners.remove(&me);
     give_up(&mut owners, &me, &comparison, true).expect("forced");
-    let gained = comparison.modified.union(&comparison.added).difference(&Set::of(NOBODYS.iter().copied()));
+    let gained = comparison.modified.union(&comparison.added).difference(&NOBODYS_SET);
     let kept = mine.unwrap_or_default();
     let time = if gained.is_empty() { kept.time } else { managers::time(options.now) };
     let set = kept.set.difference(&comparison.removed).union(&gained);
@@ -291,7 +320,7 @@ fn updated(live: Option<&Value>, new: &Value, mut owners: Managers, options: &Ap
 
 fn strip(owners: &mut Managers, me: &Manager) {
     if let Some(owned) = owners.get_mut(me) {
-        owned.set = owned.set.difference(&Set::of(NOBODYS.iter().copied()));
+        owned.set = std::mem::take(&mut owned.set).difference(&NOBODYS_SET);
         if owned.set.is_empty() {
             owners.remove(me);
         }
@@ -299,15 +328,12 @@ fn strip(owners: &mut Managers, me: &Manager) {
 }
 
 /// The object with its entries. Where nothing but their times would change, the old entries stay: such a write is none.
-fn finish(live: Option<&Value>, mut object: Value, mut owners: Managers, old_entries: Option<Value>) -> Value {
-    if let (Some(live), Some(entries)) = (live, old_entries) {
-        let old = managers::read(&entries).unwrap_or_default();
-        let timeless = |all: &Managers| -> Managers {
-            all.iter().map(|(m, owned)| (m.clone(), Owned { time: String::new(), ..owned.clone() })).collect()
-        };
-        if timeless(&old) == timeless(&owners) && managers::take(live).1 == managers::take(&object).1 {
-            owners = old;
-        }
+fn finish(live: Option<&Value>, mut object: Value, mut owners: Managers, before: Option<Managers>) -> Value {
+    if let (Some(live), Some(before)) = (live, before)
+        && managers::same_but_times(&before, &owners)
+        && managers::same_besides(live, &object)
+    {
+        owners = before;
     }
     managers::put(&mut object, managers::write(&owners));
     object

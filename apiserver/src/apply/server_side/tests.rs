@@ -45,7 +45,8 @@ fn owners(object: &Value) -> String {
 
 #[track_caller]
 fn check(object: &Value, expect: Expect) {
-    let (_, bare) = managers::take(object);
+    let mut bare = object.clone();
+    managers::take(&mut bare);
     expect.assert_eq(&format!("{}\n{}", bare.get("spec").unwrap_or(&bare), owners(object)));
 }
 
@@ -120,7 +121,7 @@ fn conflicts_are_said_as_upstream_says_them() {
 
 #[test]
 fn updates_are_tracked_and_conflict_with_appliers() {
-    let created = update(None, &deployment(json!({"replicas": 1, "strategy": {"rollingUpdate": {"maxSurge": 1}}})), &options("c"), node());
+    let created = update(None, deployment(json!({"replicas": 1, "strategy": {"rollingUpdate": {"maxSurge": 1}}})), &options("c"), node());
     check(
         &created,
         expect![[r#"
@@ -133,7 +134,7 @@ fn updates_are_tracked_and_conflict_with_appliers() {
     let mut scaled = created.clone();
     scaled["spec"]["replicas"] = json!(5);
     check(
-        &update(Some(&created), &scaled, &options("scaler"), node()),
+        &update(Some(&created), scaled.clone(), &options("scaler"), node()),
         expect![[r#"
             {"replicas":5,"strategy":{"rollingUpdate":{"maxSurge":1}}}
             c Update: .spec.strategy.rollingUpdate .spec.strategy.rollingUpdate.maxSurge
@@ -145,7 +146,7 @@ fn updates_are_tracked_and_conflict_with_appliers() {
 #[test]
 fn structs_that_are_always_there_are_not_added() {
     let created =
-        update(None, &containers(json!([{"name": "x", "ports": [{"containerPort": 80, "protocol": "TCP"}]}])), &options("c"), node());
+        update(None, containers(json!([{"name": "x", "ports": [{"containerPort": 80, "protocol": "TCP"}]}])), &options("c"), node());
     let fields = &created["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
     let item = json!({".": {}, "f:name": {}, "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}}});
     assert_eq!(*fields, json!({"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"x\"}": item}}}}));
@@ -153,11 +154,11 @@ fn structs_that_are_always_there_are_not_added() {
 
 #[test]
 fn a_subresource_has_entries_of_its_own() {
-    let created = update(None, &deployment(json!({"replicas": 1})), &options("c"), node());
+    let created = update(None, deployment(json!({"replicas": 1})), &options("c"), node());
     let mut new = created.clone();
     new["status"] = json!({"replicas": 1, "conditions": [{"type": "Available", "status": "True"}]});
     let status = ApplyOptions { subresource: "status", reset_fields: &[&["spec"]], ..options("controller") };
-    let updated = update(Some(&created), &new, &status, node());
+    let updated = update(Some(&created), new.clone(), &status, node());
     expect![[r#"
         c Update: .spec.replicas
         controller Update/status: .status.conditions .status.conditions[type="Available"] .status.conditions[type="Available"].status .status.conditions[type="Available"].type .status.replicas
@@ -192,7 +193,7 @@ fn what_others_put_into_an_item_goes_with_it_unless_they_apply_it() {
     let a = applied(None, "a", containers(json!([{"name": "x", "image": "1"}])));
     let mut changed = a.clone();
     changed["spec"]["template"]["spec"]["containers"][0]["tty"] = json!(true);
-    let u = update(Some(&a), &changed, &options("u"), node());
+    let u = update(Some(&a), changed.clone(), &options("u"), node());
     let gone = applied(Some(&u), "a", containers(json!([])));
     assert_eq!(gone["spec"]["template"]["spec"]["containers"], json!([]));
     let b = applied(Some(&a), "b", containers(json!([{"name": "x", "tty": true}])));
@@ -242,7 +243,7 @@ fn times_stay_when_nothing_else_changes() {
     let first = applied(None, "a", deployment(json!({"replicas": 1})));
     let later = ApplyOptions { now: "2027-01-01T00:00:00Z".parse().unwrap(), ..options("a") };
     assert_eq!(apply(Some(&first), &deployment(json!({"replicas": 1})), &later, node()).unwrap(), first);
-    assert_eq!(update(Some(&first), &first, &later, node()), first);
+    assert_eq!(update(Some(&first), first.clone(), &later, node()), first);
     let changed = apply(Some(&first), &deployment(json!({"replicas": 2})), &later, node()).unwrap();
     assert_eq!(changed["metadata"]["managedFields"][0]["time"], "2027-01-01T00:00:00Z");
 }
@@ -258,7 +259,7 @@ fn what_was_there_before_the_first_apply_has_an_owner() {
             before-first-apply Update: .spec.paused .spec.replicas
         "#]],
     );
-    assert!(update(Some(&live), &deployment(json!({})), &options("u"), node())["metadata"].get("managedFields").is_none());
+    assert!(update(Some(&live), deployment(json!({})), &options("u"), node())["metadata"].get("managedFields").is_none());
 }
 
 #[test]
@@ -266,7 +267,7 @@ fn ownership_moves_from_client_side_apply_to_kubectl() {
     let config = deployment(json!({"replicas": 1}));
     let mut created = config.clone();
     created["metadata"]["annotations"] = json!({LAST_APPLIED: config.to_string()});
-    let live = update(None, &created, &options("kubectl-client-side-apply"), node());
+    let live = update(None, created.clone(), &options("kubectl-client-side-apply"), node());
     let changed = deployment(json!({"replicas": 2}));
     assert!(apply(Some(&live), &changed, &options("other"), node()).is_err());
     let object = applied(Some(&live), "kubectl", changed.clone());
@@ -277,19 +278,19 @@ fn ownership_moves_from_client_side_apply_to_kubectl() {
 #[test]
 fn another_way_to_write_a_value_is_no_conflict() {
     let with = |cpu: Value| containers(json!([{"name": "x", "resources": {"requests": {"cpu": cpu}}}]));
-    let live = update(None, &with(json!("500m")), &options("c"), node());
+    let live = update(None, with(json!("500m")), &options("c"), node());
     let object = applied(Some(&live), "a", with(json!(0.5)));
     assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"], "500m");
 }
 
 #[test]
 fn update_managers_are_capped() {
-    let mut live = update(None, &deployment(json!({"replicas": 1})), &options("m00"), node());
+    let mut live = update(None, deployment(json!({"replicas": 1})), &options("m00"), node());
     for i in 1..14 {
         let mut new = live.clone();
         new["metadata"]["labels"][format!("l{i:02}")] = json!("x");
         let (manager, at) = (format!("m{i:02}"), format!("2026-11-21T08:{i:02}:00Z"));
-        live = update(Some(&live), &new, &ApplyOptions { now: at.parse().unwrap(), ..options(&manager) }, node());
+        live = update(Some(&live), new.clone(), &ApplyOptions { now: at.parse().unwrap(), ..options(&manager) }, node());
     }
     let names: Vec<_> = live["metadata"]["managedFields"].as_array().unwrap().iter().map(|e| e["manager"].as_str().unwrap()).collect();
     assert_eq!(names, ["ancient-changes", "m05", "m06", "m07", "m08", "m09", "m10", "m11", "m12", "m13"]);
@@ -301,10 +302,10 @@ fn an_update_can_reset_the_entries() {
     let live = applied(None, "a", deployment(json!({"replicas": 1})));
     let mut reset = live.clone();
     reset["metadata"]["managedFields"] = json!([{}]);
-    assert!(update(Some(&live), &reset, &options("u"), node())["metadata"].get("managedFields").is_none());
+    assert!(update(Some(&live), reset.clone(), &options("u"), node())["metadata"].get("managedFields").is_none());
     let mut left_out = live.clone();
     left_out["metadata"].as_object_mut().unwrap().remove("managedFields");
-    assert_eq!(owners(&update(Some(&live), &left_out, &options("u"), node())), "a Apply: .spec.replicas\n");
+    assert_eq!(owners(&update(Some(&live), left_out.clone(), &options("u"), node())), "a Apply: .spec.replicas\n");
 }
 
 #[test]
@@ -361,8 +362,8 @@ proptest! {
 
     #[test]
     fn an_update_owns_what_it_changed(old in config(), new in config()) {
-        let live = update(None, &old, &options("a"), node());
-        let object = update(Some(&live), &new, &options("b"), node());
+        let live = update(None, old.clone(), &options("a"), node());
+        let object = update(Some(&live), new.clone(), &options("b"), node());
         let changed = typed::compare(Some(&old), Some(&new), Some(node()), true);
         let entries = managers::read(&object["metadata"]["managedFields"]).unwrap();
         let set = |name: &str| entries.iter().find(|(m, _)| m.name == name).map(|(_, owned)| owned.set.clone()).unwrap_or_default();

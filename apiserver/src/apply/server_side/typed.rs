@@ -1,5 +1,7 @@
 //! Objects beside their schema, as server-side apply sees them: what is one value, what has parts, and what tells list items apart.
 
+use std::collections::BTreeMap;
+
 use api::schema::{Kind, ListType, SchemaNode};
 use serde_json::{Map, Value};
 
@@ -108,28 +110,26 @@ fn default_of(item: SchemaNode<'_>, key: &str) -> Option<Value> {
 
 /// Every path that a configuration sets, which is what its applier owns.
 pub fn to_set(value: &Value, node: Node<'_>) -> Set {
-    let mut set = Set::default();
-    collect(value, node, &mut Vec::new(), &mut set);
-    set
+    collect(value, node).unwrap_or_default()
 }
 
-fn collect(value: &Value, node: Node<'_>, path: &mut Vec<Element>, set: &mut Set) {
+/// What is set in a place; `None` when it is one value.
+fn collect(value: &Value, node: Node<'_>) -> Option<Set> {
     if matches!(shape(node, value), Shape::Leaf) {
-        set.insert(path);
-        return;
+        return None;
     }
+    let mut set = Set::default();
     for (element, part, inner) in parts(node, value) {
         let member = match &element {
             Element::Field(key) => !is_named(node, key) || part.is_null() || part.as_object().is_some_and(Map::is_empty),
             _ => true,
         };
-        path.push(element);
-        collect(part, inner, path, set);
-        if member {
-            set.insert(path);
+        match collect(part, inner) {
+            Some(below) => set.put(element, member, below),
+            None => set.put(element, true, Set::default()),
         }
-        path.pop();
     }
+    Some(set)
 }
 
 /// What is different between two objects.
@@ -144,6 +144,20 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Adds what was found at an element.
+    fn put(&mut self, (became, below): (Became, Self), element: impl Fn() -> Element) {
+        let sets = [
+            (&mut self.added, below.added, Became::Added),
+            (&mut self.modified, below.modified, Became::Modified),
+            (&mut self.removed, below.removed, Became::Removed),
+        ];
+        for (set, below, kind) in sets {
+            if became == kind || !below.is_empty() {
+                set.put(element(), became == kind, below);
+            }
+        }
+    }
+
     /// Without what is in or below these paths.
     #[must_use]
     pub fn without(self, ignored: &Set) -> Self {
@@ -174,13 +188,11 @@ const ALWAYS_THERE: &[&str] = &[
     "updateStrategy",
 ];
 
-/// Compares two objects. `builtin`: upstream holds them in Go structs.
+/// Compares two objects; their entries of `managedFields` are no part of it. `builtin`: upstream holds them in Go structs.
 pub fn compare(old: Option<&Value>, new: Option<&Value>, node: Node<'_>, builtin: bool) -> Comparison {
-    let mut comparison = Comparison::default();
     let empty = Value::Object(Map::new());
     let there = if builtin { There::Inline } else { There::No };
-    differ(Some(old.unwrap_or(&empty)), Some(new.unwrap_or(&empty)), node, there, &mut Vec::new(), &mut comparison);
-    comparison
+    differ(Some(old.unwrap_or(&empty)), Some(new.unwrap_or(&empty)), node, there, Depth::Object).1
 }
 
 /// Whether a place is there in Go although nothing is set in it.
@@ -196,53 +208,86 @@ enum There {
 
 impl There {
     /// For a part of a place.
-    fn part(self, node: Node<'_>, element: &Element) -> Self {
-        match element {
-            Element::Field(name) if self == Self::Inline => match node.and_then(|n| n.field(name)) {
-                Some(_) if ALWAYS_THERE.contains(&&**name) => Self::Inline,
-                Some((field, _)) if field.required => Self::Null,
-                _ => Self::No,
-            },
+    fn field(self, node: Node<'_>, name: &str) -> Self {
+        if self != Self::Inline {
+            return Self::No;
+        }
+        match node.and_then(|n| n.field(name)) {
+            Some(_) if ALWAYS_THERE.contains(&name) => Self::Inline,
+            Some((field, _)) if field.required => Self::Null,
             _ => Self::No,
         }
     }
 }
 
-fn differ(old: Option<&Value>, new: Option<&Value>, node: Node<'_>, there: There, path: &mut Vec<Element>, out: &mut Comparison) {
-    let shapes = [old, new].map(|v| v.map(|v| shape(node, v)));
-    let leaf = shapes.iter().flatten().any(|s| matches!(s, Shape::Leaf)) || [old, new].into_iter().flatten().all(is_empty);
+/// Where in an object the comparison is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Object,
+    Metadata,
+    Deeper,
+}
+
+/// What became of a place itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Became {
+    Same,
+    Added,
+    Modified,
+    Removed,
+}
+
+fn became(old: Option<&Value>, new: Option<&Value>) -> Became {
+    match (old, new) {
+        (None, Some(_)) => Became::Added,
+        (Some(_), None) => Became::Removed,
+        _ => Became::Same,
+    }
+}
+
+/// What became of a place, and what is different in it.
+fn differ(old: Option<&Value>, new: Option<&Value>, node: Node<'_>, there: There, depth: Depth) -> (Became, Comparison) {
+    let mut out = Comparison::default();
+    if old.is_some() && old == new {
+        return (Became::Same, out);
+    }
+    let leaf =
+        [old, new].into_iter().flatten().any(|v| matches!(shape(node, v), Shape::Leaf)) || [old, new].into_iter().flatten().all(is_empty);
     if leaf {
-        match (old, new) {
-            (None, Some(_)) => out.added.insert(path),
-            (Some(_), None) => out.removed.insert(path),
-            (Some(old), Some(new)) if old != new => out.modified.insert(path),
-            _ => {}
+        let both = old.is_some() && new.is_some();
+        return (if both { Became::Modified } else { became(old, new) }, out);
+    }
+    let object = |v: Option<&'_ Value>| v.is_some_and(Value::is_object);
+    if object(old) || object(new) {
+        let (old, new) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+        let in_new = new.into_iter().flatten().map(|(key, value)| (key, old.and_then(|o| o.get(key)), Some(value)));
+        let gone = old.into_iter().flatten().filter(|(key, _)| new.is_none_or(|n| !n.contains_key(*key)));
+        for (key, old, new) in in_new.chain(gone.map(|(key, value)| (key, Some(value), None))) {
+            let inside = match depth {
+                Depth::Object if key == "metadata" => Depth::Metadata,
+                Depth::Metadata if key == super::managers::ENTRIES => continue,
+                _ => Depth::Deeper,
+            };
+            let found = differ(old, new, node.and_then(|n| n.child(key)), there.field(node, key), inside);
+            out.put(found, || Element::field(key));
         }
-        return;
-    }
-    let old_parts = old.map(|v| parts(node, v)).unwrap_or_default();
-    let new_parts = new.map(|v| parts(node, v)).unwrap_or_default();
-    let index = |parts: &[(Element, &Value, Node<'_>)]| -> std::collections::BTreeMap<Element, usize> {
-        // The first of equal items counts.
-        parts.iter().enumerate().rev().map(|(i, (element, ..))| (element.clone(), i)).collect()
-    };
-    let (old_index, new_index) = (index(&old_parts), index(&new_parts));
-    let elements: std::collections::BTreeSet<&Element> = old_index.keys().chain(new_index.keys()).collect();
-    for element in elements {
-        let old = old_index.get(element).map(|i| &old_parts[*i]);
-        let new = new_index.get(element).map(|i| &new_parts[*i]);
-        let Some((.., inner)) = old.or(new) else { continue };
-        path.push(element.clone());
-        differ(old.map(|p| p.1), new.map(|p| p.1), *inner, there.part(node, element), path, out);
-        path.pop();
-    }
-    if there == There::No {
-        match (old, new) {
-            (None, Some(_)) => out.added.insert(path),
-            (Some(_), None) => out.removed.insert(path),
-            _ => {}
+    } else {
+        let inner = node.and_then(SchemaNode::item);
+        let index = |v: Option<&'_ Value>| -> BTreeMap<Element, usize> {
+            let items = v.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            // The first of equal items counts.
+            items.iter().enumerate().rev().filter_map(|(i, item)| Some((element_of(node, item).ok()?, i))).collect()
+        };
+        let (old_index, new_index) = (index(old), index(new));
+        for (element, i) in &new_index {
+            let before = old_index.get(element).and_then(|i| old?.get(*i));
+            out.put(differ(before, new.and_then(|n| n.get(*i)), inner, There::No, Depth::Deeper), || element.clone());
+        }
+        for (element, i) in old_index.iter().filter(|(element, _)| !new_index.contains_key(element)) {
+            out.put(differ(old.and_then(|o| o.get(*i)), None, inner, There::No, Depth::Deeper), || element.clone());
         }
     }
+    (if there == There::No { became(old, new) } else { Became::Same }, out)
 }
 
 /// The live object with a configuration merged into it.

@@ -9,6 +9,7 @@ use crate::resource::Resource;
 #[must_use]
 pub fn row() -> Resource {
     Resource::cluster(super::GROUP, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+        .category("api-extensions")
         .generation()
         .conditional_update()
         .columns(columns())

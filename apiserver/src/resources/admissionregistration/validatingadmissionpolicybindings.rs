@@ -12,6 +12,7 @@ use crate::resources::cells::{items, text};
 #[must_use]
 pub fn row() -> Resource {
     Resource::cluster(super::GROUP, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
+        .category("api-extensions")
         .generation()
         .conditional_update()
         .columns(vec![
@@ -23,7 +24,7 @@ pub fn row() -> Resource {
         .rules::<Value>(BindingRules)
 }
 
-fn param_ref(o: &Value) -> String {
+pub(super) fn param_ref(o: &Value) -> String {
     match (o.pointer("/spec/paramRef"), text(o, "/spec/paramRef/namespace"), text(o, "/spec/paramRef/name")) {
         (None, _, _) => "<unset>".to_owned(),
         (Some(_), "", name) => name.to_owned(),
@@ -57,15 +58,19 @@ impl Rules<Value> for BindingRules {
             let why = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)";
             errors.invalid(&at, &serde_json::json!(actions), why);
         }
-        if let Some(params) = spec.get("paramRef").filter(|p| p.is_object()) {
-            let at = path.child("paramRef");
-            let (name, selector) = (!text(params, "/name").is_empty(), params.get("selector").is_some_and(|s| !s.is_null()));
-            match (name, selector) {
-                (true, true) => errors.forbidden(&at.child("name"), "name and selector are mutually exclusive"),
-                (false, false) => errors.required(&at, "one of name or selector must be specified"),
-                _ => {}
-            }
-            one_of(text(params, "/parameterNotFoundAction"), &["Allow", "Deny"], &at.child("parameterNotFoundAction"), errors);
-        }
+        validate_params(spec, &path, errors);
     }
+}
+
+/// Checks where the parameters are.
+pub(super) fn validate_params(spec: &Value, path: &Path, errors: &mut Errors) {
+    let Some(params) = spec.get("paramRef").filter(|p| p.is_object()) else { return };
+    let at = path.child("paramRef");
+    let (name, selector) = (!text(params, "/name").is_empty(), params.get("selector").is_some_and(|s| !s.is_null()));
+    match (name, selector) {
+        (true, true) => errors.forbidden(&at.child("name"), "name and selector are mutually exclusive"),
+        (false, false) => errors.required(&at, "one of name or selector must be specified"),
+        _ => {}
+    }
+    one_of(text(params, "/parameterNotFoundAction"), &["Allow", "Deny"], &at.child("parameterNotFoundAction"), errors);
 }

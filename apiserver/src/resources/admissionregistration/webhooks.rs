@@ -95,6 +95,7 @@ fn validate_webhook(webhook: &Value, mutating: bool, path: &Path, errors: &mut E
         one_of(text(webhook, "/reinvocationPolicy"), &["IfNeeded", "Never"], &path.child("reinvocationPolicy"), errors);
     }
     validate_client(&webhook["clientConfig"], &path.child("clientConfig"), errors);
+    crate::cel::conditions::validate(items(webhook, "/matchConditions"), &path.child("matchConditions"), errors);
 }
 
 /// Checks what requests a webhook or policy is asked about.

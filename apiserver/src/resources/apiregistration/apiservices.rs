@@ -15,6 +15,7 @@ pub fn row() -> Resource {
         .category("api-extensions")
         .status()
         .conditional_update()
+        .names(names::path_segment)
         .columns(vec![
             Column::name(),
             Column::compute("Service", |o, _| service(o).into()),
@@ -120,6 +121,8 @@ mod tests {
         let remote = "{metadata: {name: v1.x.io}, spec: {group: x.io, version: v1, groupPriorityMinimum: 100, versionPriority: 10, service: {name: s, namespace: n1}}, status: {conditions: [{type: Available, status: 'False', reason: Missing}]}}";
         assert_eq!(cells(row(), remote), "v1.x.io | n1/s | False (Missing) | <unknown>");
         assert_eq!(errors(row(), remote), "");
+        let legacy = "{metadata: {name: v1.}, spec: {version: v1, groupPriorityMinimum: 18000, versionPriority: 1}}";
+        assert_eq!(errors(row(), legacy), "");
         expect![[r#"
             metadata.name: Invalid value: "a": must be `spec.version+"."+spec.group`: "v1.x.io"
             spec.groupPriorityMinimum: Invalid value: 0: must be positive and less than 20000

@@ -43,7 +43,7 @@ pub fn row() -> Resource {
     Resource::cluster("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests")
         .short(&["csr"])
         .status()
-        .part("approval", &["/status/conditions"])
+        .part("approval", &["/metadata/labels", "/metadata/annotations", "/status/conditions"])
         .columns(vec![
             Column::name(),
             Column::age(),
@@ -108,10 +108,17 @@ impl Rules<CertificateSigningRequest> for RequestRules {
         let status = new.status.get_or_insert_default();
         let before = old.status.iter().flat_map(|s| s.conditions.iter().flatten());
         if part == "status" {
-            // Decisions come through `approval`.
-            let decisions: Vec<_> = before.filter(|c| is_decision(&c.type_)).cloned().collect();
-            let rest = status.conditions.take().into_iter().flatten().filter(|c| !is_decision(&c.type_));
-            let all: Vec<_> = decisions.into_iter().chain(rest).collect();
+            // Decisions come through `approval`: those there are stay as they are, in their places.
+            let mut decisions: Vec<_> = before.filter(|c| is_decision(&c.type_)).cloned().collect();
+            let mut all = vec![];
+            for condition in status.conditions.take().into_iter().flatten() {
+                if let Some(at) = decisions.iter().position(|d| d.type_ == condition.type_) {
+                    all.push(decisions.remove(at));
+                } else if !is_decision(&condition.type_) {
+                    all.push(condition);
+                }
+            }
+            all.extend(decisions);
             status.conditions = (!all.is_empty()).then_some(all);
         } else {
             status.certificate = old.status.as_ref().and_then(|s| s.certificate.clone());
@@ -192,13 +199,31 @@ fn validate_signer(name: &str, path: &Path, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::row;
-    use crate::resources::rows_in_tests::{cells, errors, part_errors};
+    use crate::resources::rows_in_tests::{cells, errors, part_errors, updated_part};
     use expect_test::expect;
 
     #[test]
     fn table() {
         let csr = "{metadata: {name: a}, spec: {signerName: a.b/c, username: u, expirationSeconds: 3600}, status: {certificate: eA==, conditions: [{type: Approved, status: 'True'}]}}";
         assert_eq!(cells(row(), csr), "a | <unknown> | a.b/c | u | 60m | Approved,Issued");
+    }
+
+    #[test]
+    fn a_status_keeps_the_decisions_and_the_order() {
+        let csr = |conditions: &str| {
+            format!("{{metadata: {{name: a}}, spec: {{request: eA==, signerName: a.b/c}}, status: {{conditions: {conditions}}}}}")
+        };
+        let kept = |old: &str, new: &str| {
+            let object = updated_part(row(), "status", &csr(old), &csr(new));
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().map(|c| format!("{} {}", c["type"], c["reason"])).collect::<Vec<_>>().join(", ").replace('"', "")
+        };
+        let old = "[{type: X, status: 'True', reason: a}, {type: Approved, status: 'True', reason: b}]";
+        let new =
+            "[{type: X, status: 'True', reason: c}, {type: Approved, status: 'True', reason: d}, {type: Z, status: 'True', reason: e}]";
+        assert_eq!(kept(old, new), "X c, Approved b, Z e");
+        assert_eq!(kept(old, "[]"), "Approved b");
+        assert_eq!(kept("[]", new), "X c, Z e");
     }
 
     #[test]

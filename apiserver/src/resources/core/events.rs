@@ -33,7 +33,12 @@ pub fn row() -> Resource {
             ("type", ""),
         ])
         .rules::<Event>(EventRules);
-    row.selectable.push(Selectable { field: "source".into(), pointer: "/source/component".into(), absent: "".into() });
+    row.selectable.push(Selectable {
+        field: "source".into(),
+        pointer: "/source/component".into(),
+        absent: "".into(),
+        instead: "/reportingComponent".into(),
+    });
     row.ttl_seconds = Some(TTL_SECONDS);
     row
 }

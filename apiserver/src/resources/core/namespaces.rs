@@ -16,7 +16,7 @@ pub fn row() -> Resource {
     let mut row = Resource::cluster("", "v1", "Namespace", "namespaces")
         .short(&["ns"])
         .status()
-        .part("finalize", &["/spec/finalizers"])
+        .replaced_part("finalize", &["/spec/finalizers"])
         .columns(vec![Column::name(), Column::text("Status", "/status/phase"), Column::age()])
         .selectable(&[("status.phase", "")])
         .names(names::dns1123_label)

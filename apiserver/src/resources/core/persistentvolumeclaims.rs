@@ -21,6 +21,7 @@ const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 #[must_use]
 pub fn row() -> Resource {
     Resource::namespaced("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+        .returns_deleted()
         .short(&["pvc"])
         .status()
         .columns(vec![

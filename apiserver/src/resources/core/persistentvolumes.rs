@@ -30,6 +30,7 @@ const NO_SOURCES: &[&str] = &[
 #[must_use]
 pub fn row() -> Resource {
     Resource::cluster("", "v1", "PersistentVolume", "persistentvolumes")
+        .returns_deleted()
         .short(&["pv"])
         .status()
         .columns(vec![

@@ -11,6 +11,7 @@ use crate::resources::pod_template;
 #[must_use]
 pub fn row() -> Resource {
     Resource::namespaced("", "v1", "PodTemplate", "podtemplates")
+        .returns_deleted()
         .generation()
         .columns(vec![
             Column::name(),

@@ -23,6 +23,7 @@ const SCOPES: &[&str] = &[
 #[must_use]
 pub fn row() -> Resource {
     Resource::namespaced("", "v1", "ResourceQuota", "resourcequotas")
+        .returns_deleted()
         .short(&["quota"])
         .status()
         .columns(vec![

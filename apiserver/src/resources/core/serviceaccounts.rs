@@ -9,6 +9,7 @@ use crate::resources::cells::count;
 #[must_use]
 pub fn row() -> Resource {
     Resource::namespaced("", "v1", "ServiceAccount", "serviceaccounts")
+        .returns_deleted()
         .short(&["sa"])
         .custom("token", ("authentication.k8s.io", "v1", "TokenRequest"), &["create"])
         .columns(vec![Column::name(), Column::compute("Secrets", |o, _| count(o, "/secrets").to_string().into()), Column::age()])

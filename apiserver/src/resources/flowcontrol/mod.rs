@@ -3,4 +3,4 @@
 pub mod flowschemas;
 pub mod prioritylevelconfigurations;
 
-const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+pub(crate) const GROUP: &str = "flowcontrol.apiserver.k8s.io";

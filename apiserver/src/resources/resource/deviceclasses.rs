@@ -9,7 +9,7 @@ use crate::resource::{Resource, Rules};
 /// The row.
 #[must_use]
 pub fn row() -> Resource {
-    Resource::cluster(super::GROUP, "v1", "DeviceClass", "deviceclasses").generation().rules::<Value>(ClassRules)
+    Resource::cluster(super::GROUP, "v1", "DeviceClass", "deviceclasses").returns_deleted().generation().rules::<Value>(ClassRules)
 }
 
 struct ClassRules;

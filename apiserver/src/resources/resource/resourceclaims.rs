@@ -17,6 +17,7 @@ const MOST_RESERVED: usize = 256;
 #[must_use]
 pub fn row() -> Resource {
     Resource::namespaced(super::GROUP, "v1", "ResourceClaim", "resourceclaims")
+        .returns_deleted()
         .status()
         .columns(vec![Column::name(), Column::compute("State", |o, _| state(o).into()), Column::age()])
         .rules::<Value>(ClaimRules)

@@ -9,7 +9,9 @@ use crate::resource::{Resource, Rules};
 /// The row.
 #[must_use]
 pub fn row() -> Resource {
-    Resource::namespaced(super::GROUP, "v1", "ResourceClaimTemplate", "resourceclaimtemplates").rules::<Value>(TemplateRules)
+    Resource::namespaced(super::GROUP, "v1", "ResourceClaimTemplate", "resourceclaimtemplates")
+        .returns_deleted()
+        .rules::<Value>(TemplateRules)
 }
 
 struct TemplateRules;

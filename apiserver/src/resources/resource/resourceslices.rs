@@ -16,6 +16,7 @@ const MOST: usize = 128;
 #[must_use]
 pub fn row() -> Resource {
     Resource::cluster(super::GROUP, "v1", "ResourceSlice", "resourceslices")
+        .returns_deleted()
         .generation()
         .columns(vec![
             Column::name(),

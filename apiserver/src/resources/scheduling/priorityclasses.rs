@@ -9,8 +9,8 @@ use crate::resources::cells::flag;
 
 /// Above this stand the system's own classes.
 const HIGHEST: i32 = 1_000_000_000;
-/// The system's classes, with their values.
-const SYSTEM: &[(&str, i32)] = &[("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+/// The system's classes, with their values: always there.
+pub const SYSTEM: &[(&str, i32)] = &[("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
 /// The row.
 #[must_use]

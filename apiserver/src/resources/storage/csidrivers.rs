@@ -12,6 +12,7 @@ use crate::resources::cells::{flag, items, text};
 #[must_use]
 pub fn row() -> Resource {
     Resource::cluster(super::GROUP, "v1", "CSIDriver", "csidrivers")
+        .returns_deleted()
         .conditional_update()
         .columns(vec![
             Column::name(),

@@ -15,6 +15,7 @@ const NODE_ID_MAX: usize = 256;
 #[must_use]
 pub fn row() -> Resource {
     Resource::cluster(super::GROUP, "v1", "CSINode", "csinodes")
+        .returns_deleted()
         .conditional_update()
         .columns(vec![
             Column::name(),

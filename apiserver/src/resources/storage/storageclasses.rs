@@ -18,6 +18,7 @@ const MAX_PARAMETERS: usize = 512;
 #[must_use]
 pub fn row() -> Resource {
     Resource::cluster(super::GROUP, "v1", "StorageClass", "storageclasses")
+        .returns_deleted()
         .short(&["sc"])
         .columns(vec![
             Column { cell: crate::resource::Cell::Compute(|o, _| name(o).into()), ..Column::name() },

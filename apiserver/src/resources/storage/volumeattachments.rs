@@ -11,6 +11,7 @@ use crate::resources::equality::immutable;
 #[must_use]
 pub fn row() -> Resource {
     Resource::cluster(super::GROUP, "v1", "VolumeAttachment", "volumeattachments")
+        .returns_deleted()
         .status()
         .conditional_update()
         .columns(vec![

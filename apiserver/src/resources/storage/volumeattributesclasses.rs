@@ -10,6 +10,7 @@ use crate::resources::core::pod::volumes::validate_driver;
 #[must_use]
 pub fn row() -> Resource {
     Resource::cluster(super::GROUP, "v1", "VolumeAttributesClass", "volumeattributesclasses")
+        .returns_deleted()
         .short(&["vac"])
         .columns(vec![Column::name(), Column::text("DriverName", "/driverName"), Column::age()])
         .rules::<VolumeAttributesClass>(ClassRules)

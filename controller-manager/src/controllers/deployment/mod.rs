@@ -166,8 +166,8 @@ fn write(plan: &mut Plan, step: rollout::Step<'_>, created: Option<ReplicaSet>, 
             plan.push(action.about(deployment, done, None));
         }
     }
-    plan.update(deployment, &meta);
-    plan.update_status(deployment, &Deployment { status: Some(status), ..deployment.clone() });
+    // The revision is written with the status: it is no change of the Deployment, and its generation stays.
+    plan.push(Action::update_status_and_annotations(deployment, &Deployment { status: Some(status), ..meta }));
 }
 
 /// The controller of Deployments.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use daemon::CancellationToken;
+use daemon::backoff::Backoff;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::task::JoinSet;
 
@@ -19,6 +20,8 @@ use crate::watch::{Sink, Source, run as watch};
 
 /// How often discovery is asked for resources that came or went.
 const REDISCOVER: Duration = Duration::from_secs(30);
+/// After a failure it is asked again this soon, and then later and later.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// How long to wait for first lists before working without those that fail.
 const FIRST_LISTS: Duration = Duration::from_secs(30);
 /// Never collected: they end by themselves and are many.
@@ -112,11 +115,18 @@ fn meta_of(meta: &ObjectMeta) -> Meta {
 pub async fn keep(collector: &GarbageCollector, run: &Run) {
     let mut monitors = Monitors::new();
     let mut tasks: JoinSet<()> = JoinSet::new();
+    let mut backoff = Backoff::new(FIRST_RETRY, REDISCOVER);
     loop {
         match discover(run.executor.client()).await {
             Ok(found) => adapt(collector, run, found, &mut monitors, &mut tasks),
-            Err(error) => tracing::warn!(%error, "discovery failed"),
+            Err(error) => {
+                let delay = backoff.next_delay();
+                tracing::warn!(error = crate::apply::message(&error), retry_in = ?delay, "discovery failed");
+                tokio::time::sleep(delay).await;
+                continue;
+            }
         }
+        backoff.reset();
         if !monitors.is_empty() && !collector.complete.load(Ordering::Acquire) {
             let all = futures::future::join_all(monitors.values().map(|m| m.synced.cancelled()));
             if tokio::time::timeout(FIRST_LISTS, all).await.is_err() {

@@ -5,6 +5,7 @@
 
 mod failure_policy;
 mod indexes;
+mod success_policy;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,7 @@ use super::replicaset::{create, pod_from, rank};
 use crate::cache::Change;
 use crate::caches::Caches;
 use crate::kind::{Key, Object};
-use crate::ownership::{claim, controller_key, controller_of, matches, selector};
+use crate::ownership::{claim_held, controller_key, controller_of, matches, selector};
 use crate::plan::{Action, Plan, Propagation};
 use crate::pod_state;
 use crate::queue::Queue;
@@ -29,12 +30,16 @@ use crate::runner::{Controller, View};
 
 /// Keeps a pod until its end is counted.
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
+/// The label with the job's name, which the apiserver puts into templates.
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 /// Most pods whose end is in the status but not yet in a counter (upstream's `MaxUncountedPods`).
 const UNCOUNTED: usize = 500;
 /// Most pods created in one plan.
 const BURST: usize = 500;
+/// The longest prefix of which a whole name can be generated: 63 characters, five of them random.
+const GENERATED_FROM: usize = 58;
 /// After a failure the next pod waits this long, doubling with each failure in a row, up to the most.
 const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
 const MOST_BACKOFF: SignedDuration = SignedDuration::from_secs(600);
@@ -76,6 +81,13 @@ fn without_finalizer(pod: &Pod) -> Option<Action> {
 
 fn index_of(pod: &Pod) -> Option<i32> {
     pod.annotation(INDEX)?.parse().ok()
+}
+
+/// What the name of the pod of an index starts with; the index is never cut off.
+fn generate_name(job: &str, index: i32) -> String {
+    let end = format!("-{index}-");
+    let room = GENERATED_FROM.saturating_sub(end.len());
+    format!("{}{end}", &job[..job.floor_char_boundary(room)])
 }
 
 fn condition<'a>(status: &'a JobStatus, type_: &str) -> Option<&'a JobCondition> {
@@ -130,13 +142,19 @@ pub fn plan(seen: &Observed) -> Plan {
         return plan;
     }
     let wanted = spec.selector.as_ref().map_or_else(api::labels::Selector::nothing, selector);
-    let pods = claim(job, &wanted, &seen.pods, pod_state::is_active, &mut plan);
+    let pods = claim_held(job, &wanted, &seen.pods, pod_state::is_active, Some(FINALIZER), &mut plan);
     if is_finished(job) || job.deleting() {
         plan.actions.extend(pods.iter().filter(|p| has_finalizer(p)).filter_map(|p| without_finalizer(p)));
         return plan;
     }
     let status = job.status.clone().unwrap_or_default();
-    let parse = |text: &Option<String>| indexes::parse(text.as_deref().unwrap_or_default());
+    // A job that was made smaller has no use for the indexes beyond.
+    let most = spec.completions.unwrap_or(i32::MAX);
+    let parse = |text: &Option<String>| {
+        let mut all = indexes::parse(text.as_deref().unwrap_or_default());
+        all.retain(|index| *index < most);
+        all
+    };
     let (completed, failed_indexes) = (parse(&status.completed_indexes), parse(&status.failed_indexes));
     let mut step = Step { job, spec, now: seen.now, pods, status, completed, failed_indexes, succeeded: 0, failed: 0, fatal: None, plan };
     step.count();
@@ -187,10 +205,13 @@ impl Step<'_> {
             } else if pod_state::phase(pod) == "Succeeded" {
                 match index_of(pod) {
                     Some(index) if self.is_indexed() => {
-                        if stored.contains(&index) {
+                        let beyond = self.completions().is_some_and(|most| index >= most);
+                        if beyond || stored.contains(&index) {
                             self.plan.push(without_finalizer(pod));
                         }
-                        self.completed.insert(index);
+                        if !beyond {
+                            self.completed.insert(index);
+                        }
                     }
                     _ if good.len() < UNCOUNTED => good.push(uid),
                     _ => {}
@@ -277,11 +298,18 @@ impl Step<'_> {
         self.status.start_time.as_ref()?.0.checked_add(SignedDuration::from_secs(seconds)).ok()
     }
 
-    fn success(&self) -> bool {
-        match self.completions() {
+    /// Whether the job has succeeded, and by what.
+    fn success(&self) -> Option<(&'static str, String)> {
+        if self.is_indexed()
+            && let Some(rule) = success_policy::met(self.spec, &self.completed)
+        {
+            return Some(("SuccessPolicy", rule));
+        }
+        let reached = match self.completions() {
             None => self.succeeded > 0 && self.active().is_empty(),
             Some(wanted) => self.succeeded >= wanted,
-        }
+        };
+        reached.then(|| ("CompletionsReached", "Reached expected number of succeeded pods".to_owned()))
     }
 
     fn decide(&mut self) {
@@ -289,13 +317,19 @@ impl Step<'_> {
         if !suspended && self.status.start_time.is_none() {
             self.status.start_time = Some(Time(self.now));
         }
-        let target = condition(&self.status, "FailureTarget").filter(|c| c.status == "True");
-        let target = target.map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()));
-        let failure = target.or_else(|| self.failure().map(|(r, m)| (r.to_owned(), m)));
-        if let Some((reason, message)) = failure {
+        let known = |type_: &str| {
+            let condition = condition(&self.status, type_).filter(|c| c.status == "True")?;
+            Some((condition.reason.clone().unwrap_or_default(), condition.message.clone().unwrap_or_default()))
+        };
+        let text = |(reason, message): (&str, String)| (reason.to_owned(), message);
+        // What is decided stays decided, whatever happens to the rest of the pods.
+        let succeeded = known("SuccessCriteriaMet");
+        let failed = if succeeded.is_some() { None } else { known("FailureTarget").or_else(|| self.failure().map(text)) };
+        let succeeded = succeeded.or_else(|| if failed.is_none() { self.success().map(text) } else { None });
+        if let Some((reason, message)) = failed {
             self.end("FailureTarget", "Failed", &reason, &message);
-        } else if is_true(&self.status, "SuccessCriteriaMet") || self.success() {
-            self.end("SuccessCriteriaMet", "Complete", "CompletionsReached", "Reached expected number of succeeded pods");
+        } else if let Some((reason, message)) = succeeded {
+            self.end("SuccessCriteriaMet", "Complete", &reason, &message);
         } else if suspended {
             self.suspend();
         } else {
@@ -387,45 +421,65 @@ impl Step<'_> {
         if missing == 0 {
             return;
         }
-        if let Some(at) = self.backoff_until().filter(|at| *at > self.now) {
+        // With a limit for each index, each also waits by itself.
+        let alone = self.is_indexed() && self.spec.backoff_limit_per_index.is_some();
+        let waits = if alone { None } else { self.backoff_until(|_| true) };
+        if let Some(at) = waits.filter(|at| *at > self.now) {
             return self.plan.recheck(at);
         }
-        let pods: Vec<Pod> = if self.is_indexed() { self.indexed_pods(&active, missing) } else { vec![self.pod(None); missing] };
+        let pods: Vec<Pod> = if self.is_indexed() { self.indexed_pods(&active, missing, alone) } else { vec![self.pod(None); missing] };
         self.plan.actions.extend(pods.iter().map(|pod| create(self.job, pod)));
     }
 
     /// After failures in a row the next pod waits, from the end of the last.
-    fn backoff_until(&self) -> Option<Timestamp> {
-        let ended = |p: &Arc<Pod>| {
+    fn backoff_until(&self, counts: impl Fn(&Pod) -> bool) -> Option<Timestamp> {
+        let pods: Vec<&Arc<Pod>> = self.pods.iter().filter(|p| counts(p)).collect();
+        let ended = |p: &&Arc<Pod>| {
             let statuses = p.status.as_ref().and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
             let ends = statuses.iter().filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()).map(|t| t.0).max();
             ends.or_else(|| p.metadata.deletion_timestamp.as_ref().map(|t| t.0))
                 .or_else(|| p.metadata.creation_timestamp.as_ref().map(|t| t.0))
         };
-        let last_success = self.pods.iter().filter(|p| pod_state::phase(p) == "Succeeded").filter_map(ended).max();
-        let failures: Vec<Timestamp> =
-            self.pods.iter().filter(|p| pod_state::phase(p) == "Failed").filter_map(ended).filter(|at| Some(*at) >= last_success).collect();
+        let in_phase = |phase: &'static str| pods.iter().copied().filter(move |p| pod_state::phase(p) == phase);
+        let last_success = in_phase("Succeeded").filter_map(|p| ended(&p)).max();
+        let failures: Vec<Timestamp> = in_phase("Failed").filter_map(|p| ended(&p)).filter(|at| Some(*at) >= last_success).collect();
         let last = failures.iter().max()?;
         let doublings = u32::try_from(failures.len() - 1).unwrap_or(u32::MAX).min(6);
         last.checked_add((FIRST_BACKOFF * 2_i32.pow(doublings)).min(MOST_BACKOFF)).ok()
     }
 
-    fn indexed_pods(&self, active: &[Arc<Pod>], missing: usize) -> Vec<Pod> {
+    fn indexed_pods(&mut self, active: &[Arc<Pod>], missing: usize, alone: bool) -> Vec<Pod> {
         let running: BTreeSet<i32> = active.iter().filter_map(|p| index_of(p)).collect();
-        let free = |i: &i32| !running.contains(i) && !self.completed.contains(i) && !self.failed_indexes.contains(i);
-        (0..self.completions().unwrap_or(0)).filter(free).take(missing).map(|i| self.pod(Some(i))).collect()
+        let (completed, failed) = (self.completed.clone(), self.failed_indexes.clone());
+        let free = |i: &i32| !running.contains(i) && !completed.contains(i) && !failed.contains(i);
+        let mut wanted: Vec<i32> = Vec::new();
+        for index in (0..self.completions().unwrap_or(0)).filter(free) {
+            let waits = if alone { self.backoff_until(|p| index_of(p) == Some(index)) } else { None };
+            match waits.filter(|at| *at > self.now) {
+                Some(at) => self.plan.recheck(at),
+                None => wanted.push(index),
+            }
+            if wanted.len() == missing {
+                break;
+            }
+        }
+        wanted.into_iter().map(|i| self.pod(Some(i))).collect()
     }
 
     fn pod(&self, index: Option<i32>) -> Pod {
         let mut pod = pod_from(self.job, &self.spec.template);
         pod.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
         let Some(index) = index else { return pod };
-        pod.metadata.generate_name = Some(format!("{}-{index}-", self.job.name()));
+        pod.metadata.generate_name = Some(generate_name(self.job.name(), index));
         let marks = |map: &mut Option<BTreeMap<String, String>>| map.get_or_insert_default().insert(INDEX.to_owned(), index.to_string());
         marks(&mut pod.metadata.labels);
         marks(&mut pod.metadata.annotations);
         if self.spec.backoff_limit_per_index.is_some() {
-            let failures = self.pods.iter().filter(|p| index_of(p) == Some(index) && pod_state::phase(p) == "Failed").count();
+            // The last of them tells, in case those before it are gone.
+            let told = |p: &Pod| p.annotation(INDEX_FAILURES).and_then(|n| n.parse::<usize>().ok()).unwrap_or(0) + 1;
+            let failed = self.pods.iter().filter(|p| index_of(p) == Some(index) && pod_state::phase(p) == "Failed");
+            let failed: Vec<usize> = failed.map(|p| told(p)).collect();
+            let failures = failed.iter().copied().max().unwrap_or(0).max(failed.len());
             pod.metadata.annotations.get_or_insert_default().insert(INDEX_FAILURES.to_owned(), failures.to_string());
         }
         let spec = pod.spec.get_or_insert_default();
@@ -477,6 +531,9 @@ impl Controller for Jobs {
                 if let Some(key) = controller_key::<Job>(&pod.metadata) {
                     own.add(key);
                 } else if controller_of(&pod.metadata).is_none() {
+                    if let Some(job) = pod.label(JOB_NAME).filter(|_| has_finalizer(pod)) {
+                        own.add(Key::new(pod.namespace(), job));
+                    }
                     let fits = |j: &Arc<Job>| j.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| matches(&selector(s), pod));
                     all.jobs.in_namespace(pod.namespace()).iter().filter(|j| fits(j)).for_each(|j| own.add(j.key()));
                 }
@@ -489,7 +546,10 @@ impl Controller for Jobs {
         let Some(job) = caches.jobs.get(key) else {
             // The job went and left its finalizers: nobody is to count these pods any more.
             let mut plan = Plan::default();
-            let of_it = |p: &Arc<Pod>| controller_key::<Job>(&p.metadata).as_ref() == Some(key);
+            let of_it = |p: &Arc<Pod>| match controller_of(&p.metadata) {
+                Some(_) => controller_key::<Job>(&p.metadata).as_ref() == Some(key),
+                None => p.label(JOB_NAME) == Some(&key.name),
+            };
             let left = caches.pods.in_namespace(&key.namespace);
             plan.actions.extend(left.iter().filter(|p| of_it(p) && has_finalizer(p)).filter_map(|p| without_finalizer(p)));
             return plan;

@@ -90,6 +90,32 @@ fn runs_to_the_number_of_completions_with_bounded_parallelism() {
 }
 
 #[test]
+fn a_pod_that_is_released_is_let_go_of() {
+    let mut world = world(json!({"completions": 2, "parallelism": 2}));
+    run(&mut world, |_| None);
+    let name = world.list::<Pod>()[0].key();
+    world.edit::<Pod>(&name, |p| p.metadata.labels = None);
+    run(&mut world, |_| None);
+    let released = world.get::<Pod>(&name).expect("it is left alone");
+    assert_eq!((released.metadata.owner_references.clone(), released.metadata.finalizers.clone()), (None, None));
+    assert_eq!(world.list::<Pod>().len(), 3, "another takes its place");
+}
+
+#[test]
+fn orphans_of_a_job_that_is_gone_are_let_go_of() {
+    let mut world = world(json!({"completions": 1, "parallelism": 1}));
+    run(&mut world, |_| None);
+    let name = world.list::<Pod>()[0].key();
+    world.edit::<Pod>(&name, |p| {
+        p.metadata.owner_references = None;
+        p.metadata.labels = Some([(super::JOB_NAME.to_owned(), "j".to_owned())].into());
+    });
+    world.remove::<Job>(&key());
+    run(&mut world, |_| None);
+    assert_eq!(world.get::<Pod>(&name).expect("it stays").metadata.finalizers, None);
+}
+
+#[test]
 fn failures_are_retried_after_a_while_up_to_the_limit() {
     let mut world = world(json!({"completions": 1, "parallelism": 1, "backoffLimit": 1}));
     run(&mut world, |_| Some(1));
@@ -152,4 +178,51 @@ fn without_completions_one_success_is_enough() {
     is(&world, expect!["active 2 succeeded 1 failed 0 [] "]);
     run(&mut world, |_| Some(0));
     is(&world, expect!["active 0 succeeded 3 failed 0 [] SuccessCriteriaMet/CompletionsReached Complete/CompletionsReached"]);
+}
+
+#[test]
+fn a_success_policy_ends_the_job_early() {
+    let policy = json!({"rules": [{"succeededIndexes": "0-1", "succeededCount": 1}]});
+    let mut world = world(json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed", "successPolicy": policy}));
+    run(&mut world, |p| (index_of(p) == Some(3)).then_some(0));
+    is(&world, expect!["active 3 succeeded 1 failed 0 [3] "]);
+    run(&mut world, |p| (index_of(p) == Some(1)).then_some(0));
+    is(&world, expect!["active 0 succeeded 2 failed 0 [1,3] SuccessCriteriaMet/SuccessPolicy Complete/SuccessPolicy"]);
+    let conditions = world.get::<Job>(&key()).and_then(|j| j.status?.conditions).expect("conditions");
+    assert!(conditions.iter().all(|c| c.message.as_deref() == Some("Matched rules at index 0")));
+}
+
+#[test]
+fn with_a_limit_for_each_index_one_that_fails_holds_no_other_back() {
+    let mut world =
+        world(json!({"completions": 2, "parallelism": 1, "completionMode": "Indexed", "backoffLimitPerIndex": 1, "backoffLimit": 100}));
+    run(&mut world, |p| Some(i32::from(index_of(p) == Some(0))));
+    is(&world, expect!["active 0 succeeded 1 failed 1 [1] "]);
+    world.pass(10);
+    run(&mut world, |_| Some(1));
+    is(&world, expect!["active 0 succeeded 1 failed 2 [1] FailureTarget/FailedIndexes Failed/FailedIndexes"]);
+    let status = world.get::<Job>(&key()).and_then(|j| j.status).expect("a status");
+    assert_eq!(status.failed_indexes.as_deref(), Some("0"));
+}
+
+#[test]
+fn a_smaller_indexed_job_forgets_the_indexes_beyond() {
+    let mut world = world(json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed"}));
+    run(&mut world, |p| (index_of(p) >= Some(2)).then_some(0));
+    is(&world, expect!["active 2 succeeded 2 failed 0 [2,3] "]);
+    world.edit::<Job>(&key(), |j| {
+        let spec = j.spec.get_or_insert_default();
+        (spec.completions, spec.parallelism) = (Some(2), Some(2));
+    });
+    run(&mut world, |_| None);
+    is(&world, expect!["active 2 succeeded 0 failed 0 [] "]);
+    run(&mut world, |_| Some(0));
+    is(&world, expect!["active 0 succeeded 2 failed 0 [0,1] SuccessCriteriaMet/CompletionsReached Complete/CompletionsReached"]);
+}
+
+#[test]
+fn the_index_of_a_long_named_job_is_not_cut_off() {
+    assert_eq!(super::generate_name("short", 7), "short-7-");
+    let name = super::generate_name(&"n".repeat(63), 1234);
+    assert!(name.len() == 58 && name.ends_with("nn-1234-"), "{name}");
 }

@@ -30,6 +30,8 @@ use crate::runner::{Controller, Run, View};
 
 /// How often objects without a cache are counted again.
 const RECOUNT: SignedDuration = SignedDuration::from_secs(10);
+/// How often everything else is, whatever happened (upstream's `--resource-quota-sync-period`).
+const RESYNC: SignedDuration = SignedDuration::from_mins(5);
 /// Kinds that may be limited by their plural alone.
 const PLAIN: [&str; 4] = ["configmaps", "replicationcontrollers", "resourcequotas", "secrets"];
 
@@ -126,6 +128,20 @@ async fn count_all(client: &Client, names: &[&String], namespace: &str) -> kube:
     Ok(counted)
 }
 
+/// Whether a change of a quota is a reason to count. What admission adds to the status is none: who counts when a pod is charged for and not seen
+/// yet gives its place away to another.
+fn asks_for_a_count(change: &Change<'_, ResourceQuota>) -> bool {
+    let Some(new) = change.new else { return false };
+    let limits = new.spec.as_ref().and_then(|s| s.hard.clone()).unwrap_or_default();
+    let shown = new.status.as_ref().and_then(|s| s.hard.clone()).unwrap_or_default();
+    change.old.is_none_or(|old| old.spec != new.spec) || limits != shown
+}
+
+/// Whether a pod stops being counted. One that is new was counted by admission.
+fn gives_back(change: &Change<'_, Pod>) -> bool {
+    change.new.is_none_or(pod_state::is_terminal) && !change.old.is_some_and(pod_state::is_terminal)
+}
+
 /// The controller.
 pub struct ResourceQuotas;
 
@@ -146,7 +162,11 @@ impl ResourceQuotas {
 impl Controller for ResourceQuotas {
     fn subscribe(&self, caches: &Arc<Caches>, queue: &Arc<Queue>) {
         let own = queue.clone();
-        caches.resource_quotas.subscribe(move |change: Change<'_, ResourceQuota>| own.add(change.latest().key()));
+        caches.resource_quotas.subscribe(move |change: Change<'_, ResourceQuota>| {
+            if asks_for_a_count(&change) {
+                own.add(change.latest().key());
+            }
+        });
         fn on<K: Object>(caches: &Arc<Caches>, queue: &Arc<Queue>, cache: &crate::cache::Cache<K>, matters: fn(&Change<'_, K>) -> bool) {
             let (all, own) = (caches.clone(), queue.clone());
             cache.subscribe(move |change: Change<'_, K>| {
@@ -155,9 +175,9 @@ impl Controller for ResourceQuotas {
                 }
             });
         }
-        on(caches, queue, &caches.pods, |c| c.old.map(pod_state::is_terminal) != c.new.map(pod_state::is_terminal));
-        on(caches, queue, &caches.services, |c| c.old.map(|s| &s.spec) != c.new.map(|s| &s.spec));
-        on(caches, queue, &caches.persistent_volume_claims, |c| c.old.map(|p| &p.spec) != c.new.map(|p| &p.spec));
+        on(caches, queue, &caches.pods, gives_back);
+        on(caches, queue, &caches.services, |c| c.old.is_some_and(|old| c.new.is_none_or(|new| old.spec != new.spec)));
+        on(caches, queue, &caches.persistent_volume_claims, |c| c.old.is_some_and(|old| c.new.is_none_or(|new| old.spec != new.spec)));
     }
 
     fn plan(&self, view: &View<'_>, key: &Key) -> Plan {
@@ -177,7 +197,7 @@ impl Controller for ResourceQuotas {
                 Err(error) => return (Outcome { failure: Some(Failure { reason: "", message: message(&error) }), stale: false }, None),
             };
             let seen = Self::observe(&View { caches: &run.caches, now, failure }, quota, counted);
-            let recheck = if names.is_empty() { None } else { now.checked_add(RECOUNT).ok() };
+            let recheck = now.checked_add(if names.is_empty() { RESYNC } else { RECOUNT }).ok();
             (run.executor.apply(plan(&seen)).await, recheck)
         })
     }
@@ -230,6 +250,23 @@ mod tests {
                 r#"{"count/pods":"3","cpu":"2","limits.memory":"2Gi","pods":"2","requests.memory":"1Gi","requests.storage":"0","secrets":"3","services.nodeports":"2"}"#
             ]],
         );
+    }
+
+    #[test]
+    fn what_admission_counts_is_not_counted_again() {
+        let quota = |hard: &str, shown: &str, used: &str| -> ResourceQuota {
+            let status = json!({"hard": {"pods": shown}, "used": {"pods": used}});
+            serde_json::from_value(json!({"metadata": {}, "spec": {"hard": {"pods": hard}}, "status": status})).expect("a quota")
+        };
+        let counts = |old: Option<&ResourceQuota>, new: Option<&ResourceQuota>| asks_for_a_count(&Change { old, new });
+        let (before, charged) = (quota("2", "2", "0"), quota("2", "2", "1"));
+        assert!(counts(None, Some(&before)) && !counts(Some(&before), Some(&charged)) && !counts(Some(&before), None));
+        assert!(counts(Some(&charged), Some(&quota("3", "2", "1"))) && counts(Some(&charged), Some(&quota("2", "9", "1"))));
+        let pod = |phase: &str| -> Pod { serde_json::from_value(json!({"metadata": {}, "status": {"phase": phase}})).expect("a pod") };
+        let (pending, running, over) = (pod("Pending"), pod("Running"), pod("Succeeded"));
+        let back = |old: Option<&Pod>, new: Option<&Pod>| gives_back(&Change { old, new });
+        assert!(!back(None, Some(&pending)) && !back(Some(&pending), Some(&running)));
+        assert!(back(Some(&running), Some(&over)) && back(Some(&running), None) && !back(Some(&over), None));
     }
 
     #[test]

@@ -157,7 +157,8 @@ impl Step<'_> {
                         ("RecreatingTerminatedPod", "terminated")
                     };
                     let text = format!("StatefulSet {} is recreating {what} Pod {}", self.set.key(), pod.name());
-                    self.plan.push(Action::warn(self.set, reason, text));
+                    let tell = if reason == "RecreatingFailedPod" { Action::warn } else { Action::tell };
+                    self.plan.push(tell(self.set, reason, text));
                     self.delete(&pod);
                 }
                 if self.is_ordered() {
@@ -174,12 +175,17 @@ impl Step<'_> {
         }
         let ordinals = self.ordinals();
         let condemned: Vec<Arc<Pod>> = self.pods.iter().rev().filter(|(o, _)| !ordinals.contains(o)).map(|(_, p)| p.clone()).collect();
+        // The lowest that is not well: the only one of those not well that may go, so that all going down together is halted.
+        let first_unwell = condemned.iter().rev().find(|p| p.deleting() || !self.is_available(p)).map(|p| p.uid().to_owned());
         for pod in &condemned {
             if pod.deleting() {
                 if self.is_ordered() {
                     return false;
                 }
                 continue;
+            }
+            if self.is_ordered() && !self.is_available(pod) && first_unwell.as_deref() != Some(pod.uid()) {
+                return false;
             }
             self.delete(pod);
             if self.is_ordered() {
@@ -196,24 +202,27 @@ impl Step<'_> {
         }
         let rolling = self.spec.update_strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
         let replicas = self.spec.replicas.unwrap_or(1);
-        let most = rolling.and_then(|r| r.max_unavailable.as_ref()).map_or(1, |v| resolve(Some(v), "", replicas, true).max(1));
+        let most = rolling.and_then(|r| r.max_unavailable.as_ref()).map(|v| resolve(Some(v), "", replicas, true).max(1));
         let ordinals = self.ordinals();
         let down = self.ordinals().filter(|o| self.pods.get(o).is_none_or(|p| p.deleting() || !self.is_available(p))).count();
-        let mut room = usize::try_from(most).unwrap_or(1).saturating_sub(down);
+        let mut room = usize::try_from(most.unwrap_or(1)).unwrap_or(1).saturating_sub(down);
         let lowest = self.start() + self.partition();
         let targets: Vec<Arc<Pod>> = self.pods.range(ordinals).rev().filter(|(o, _)| **o >= lowest).map(|(_, p)| p.clone()).collect();
         for pod in targets {
             let old = pod.label(HASH) != Some(self.update.0.as_str());
             let healthy = !pod.deleting() && self.is_available(&pod);
-            // One that is unhealthy anyway costs nothing to replace.
-            if old && !pod.deleting() && (room > 0 || !healthy) {
-                self.delete(&pod);
-                room = room.saturating_sub(usize::from(healthy));
-                if most == 1 {
+            if most.is_none() {
+                // One after the other, and none before the last is well again.
+                if old && !pod.deleting() {
+                    return self.delete(&pod);
+                }
+                if !healthy {
                     return;
                 }
-            } else if !healthy && most == 1 {
-                return;
+            } else if old && !pod.deleting() && (room > 0 || !healthy) {
+                // One that is unhealthy anyway costs nothing to replace.
+                self.delete(&pod);
+                room = room.saturating_sub(usize::from(healthy));
             }
         }
     }

@@ -158,3 +158,23 @@ fn a_failed_pod_is_replaced_under_its_name() {
     settle(&mut world);
     is(&world, expect!["db-0#1 db-1#1 db-2#1 | ready 3 current 3 updated 3"]);
 }
+
+#[test]
+fn an_unhealthy_set_neither_grows_nor_shrinks() {
+    let mut world = world(json!({}));
+    settle(&mut world);
+    let now = world.now;
+    let unready = |world: &mut World, ordinals: &[i32], status: &str| {
+        for ordinal in ordinals {
+            world.edit::<Pod>(&Key::new("default", format!("db-{ordinal}")), |p| pod_state::set_condition(p, "Ready", status, "", "", now));
+        }
+    };
+    unready(&mut world, &[0, 1, 2], "False");
+    world.told();
+    edit(&mut world, |s| s.replicas = Some(0));
+    settle(&mut world);
+    assert_eq!(world.did(), "", "all of them are unhealthy: the highest is not the first of them");
+    unready(&mut world, &[1, 2], "True");
+    settle(&mut world);
+    assert_eq!(world.did(), "delete Pod db-2\ndelete Pod db-1\ndelete Pod db-0\n");
+}

@@ -29,6 +29,7 @@ pub fn row() -> Resource {
     let columns: Vec<Column> = columns::columns();
     let connect = &["create", "get"];
     Resource::namespaced("", "v1", "Pod", "pods")
+        .returns_deleted()
         .short(&["po"])
         .in_all()
         .status()

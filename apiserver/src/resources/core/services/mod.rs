@@ -20,6 +20,7 @@ const AFFINITY_SECONDS: i32 = 10_800;
 #[must_use]
 pub fn row() -> Resource {
     Resource::namespaced("", "v1", "Service", "services")
+        .returns_deleted()
         .short(&["svc"])
         .in_all()
         .status()

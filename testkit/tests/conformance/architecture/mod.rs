@@ -1,0 +1,3 @@
+//! Upstream's `test/e2e/architecture`.
+
+pub mod conformance;

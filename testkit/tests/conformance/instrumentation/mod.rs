@@ -1,0 +1,4 @@
+//! Upstream's `test/e2e/instrumentation`.
+
+pub mod core_events;
+pub mod events;
