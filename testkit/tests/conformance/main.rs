@@ -127,6 +127,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(run::AT_ONCE);
     let conclusion = libtest_mimic::run(&arguments, [run::trials(FILES), run::trials(CLIENTS)].into_iter().flatten().collect());
+    eprint!("{}", run::unsteady());
     if let Err(error) = cluster::take_down() {
         eprintln!("taking the cluster down: {error:#}");
         return ExitCode::FAILURE;

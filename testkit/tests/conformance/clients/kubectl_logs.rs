@@ -27,7 +27,7 @@ async fn logs(f: Framework) -> anyhow::Result<()> {
     for (turn, version) in versions::all().await?.into_iter().enumerate() {
         let k = || version.on(&f);
         f.until("the log to be written", POD, || async {
-            k().ok(&["logs", "talks", "-c", "main"]).await.ok().filter(|t| t.contains("three")).map(|_| ())
+            k().ok(&["logs", "talks", "-c", "main"]).await.ok().filter(|t| t.lines().count() == 3).map(|_| ())
         })
         .await;
         let all = k().ok(&["logs", "talks", "-c", "main"]).await?;

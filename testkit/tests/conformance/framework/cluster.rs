@@ -16,6 +16,10 @@ const GIVEN: &str = "FERRITE_CONFORMANCE_KUBECONFIG";
 /// What `ferrite up` leaves on this machine while a cluster is there.
 const RECORD: &str = "/etc/ferrite/cluster.json";
 const KUBECONFIG: &str = "/etc/kubernetes/admin.conf";
+/// Where the daemons of an own cluster log.
+const LOGS: &str = "/var/log/ferrite";
+/// How much of each log somebody is shown who reads why a test failed.
+const LINES: usize = 12;
 
 /// A cluster with at least two nodes that take pods.
 pub struct Cluster {
@@ -70,6 +74,28 @@ fn ferrite(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 impl Cluster {
+    /// What the daemons warned of last. They stop, and their logs go, before anybody can look.
+    pub fn warnings(&self) -> String {
+        if !self.own {
+            return String::new();
+        }
+        let inside =
+            |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+        // Those of further nodes are in folders of their own.
+        let files = inside(Path::new(LOGS)).into_iter().flat_map(|path| if path.is_dir() { inside(&path) } else { vec![path] });
+        let mut said = String::new();
+        for file in files.filter(|file| file.extension().is_some_and(|e| e == "log")) {
+            let text = std::fs::read(&file).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let warnings: Vec<&str> = text.lines().rev().filter(|l| l.contains(" WARN ") || l.contains(" ERROR ")).take(LINES).collect();
+            if !warnings.is_empty() {
+                said += &format!("{}:\n", file.display());
+            }
+            warnings.iter().rev().for_each(|line| said += &format!("  {line}\n"));
+        }
+        said
+    }
+
     /// A client of its admin; all tests share its connections.
     pub async fn client(&self) -> anyhow::Result<kube::Client> {
         self.client.get_or_try_init(|| daemon::client::connect(&self.kubeconfig, "e2e")).await.cloned()

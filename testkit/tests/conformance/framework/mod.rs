@@ -166,7 +166,7 @@ impl Framework {
             let answer = self.kubectl().run(what).await;
             said += &answer.map_or_else(|e| format!("{e:#}\n"), |o| o.out);
         }
-        said
+        said + &self.cluster.warnings()
     }
 
     /// Deletes what is left, last first. It need not be gone when this returns.
