@@ -158,16 +158,26 @@ async fn look(server: &Server, service: &Value) -> (Condition, Option<Known>) {
         tracing::warn!(name = remote.name, why, "an aggregated server's discovery document");
         before.resources.clone()
     });
-    // It need not have OpenAPI documents.
-    let index = fetch(server, &remote, "/openapi/v3").await.unwrap_or_default();
-    let openapi = discovery::openapi(&index, &remote.group, &remote.version).unwrap_or_default();
+    // It need not have OpenAPI documents; what it had stays when it does not give them just now.
+    let openapi = match fetch(server, &remote, "/openapi/v3").await {
+        Ok(index) => discovery::openapi(&index, &remote.group, &remote.version).unwrap_or_default(),
+        Err(why) => not_given(&remote, &why, before.openapi.clone()),
+    };
     let mut swagger = before.swagger.clone();
     // It is large, and changes when the server does.
     if before.stale || swagger.is_none() || before.resources != resources {
-        let document = fetch(server, &remote, "/openapi/v2").await.unwrap_or_default();
-        swagger = Some(Arc::new(Addition::of(&document, &path))).filter(|a| !a.is_empty());
+        swagger = match fetch(server, &remote, "/openapi/v2").await {
+            Ok(document) => Some(Arc::new(Addition::of(&document, &path))).filter(|a| !a.is_empty()),
+            Err(why) => not_given(&remote, &why, swagger),
+        };
     }
     (Condition::passed(), Some(Known { resources, stale: false, openapi, swagger }))
+}
+
+/// What was known before, of a document that a server did not give.
+fn not_given<T>(remote: &Remote, why: &str, before: T) -> T {
+    tracing::debug!(name = remote.name, why, "an aggregated server's OpenAPI document");
+    before
 }
 
 /// What can be seen in the caches to be wrong with an APIService's Service.
