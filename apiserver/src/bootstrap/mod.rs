@@ -35,7 +35,7 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 /// How often the `kubernetes` Service's endpoints are looked at.
 const ENDPOINTS_EVERY: Duration = Duration::from_secs(10);
 /// Objects that are made at once: each waits for the storage most of the time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 /// Who the server is when it acts for itself.
 pub const SELF: &str = "system:apiserver";
 

@@ -1,4 +1,6 @@
-//! The system's roles and bindings, from `roles.yaml`: data, so that they can be read as what they are.
+//! The system's roles and bindings, from `roles.yaml` and `controllers.yaml`: data, so that they can be read as what they are.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -9,9 +11,14 @@ const LABEL: &str = "kubernetes.io/bootstrapping";
 /// The objects, roles before bindings. Each role may name the subjects it is bound to; the binding has the role's name.
 #[must_use]
 pub fn objects() -> Vec<Value> {
-    let documents: Vec<Value> = serde_saphyr::from_str(include_str!("roles.yaml")).expect("roles.yaml is a list");
+    let roles: Vec<Value> = serde_saphyr::from_str(include_str!("roles.yaml")).expect("roles.yaml is a list");
+    let controllers: BTreeMap<String, Value> = serde_saphyr::from_str(include_str!("controllers.yaml")).expect("controllers.yaml is a map");
+    let controllers = controllers.into_iter().map(|(name, rules)| {
+        let subject = format!("ServiceAccount:kube-system:{name}");
+        json!({"name": format!("system:controller:{name}"), "subjects": [subject], "rules": rules})
+    });
     let mut out = vec![];
-    for document in documents {
+    for document in roles.into_iter().chain(controllers) {
         let name = document["name"].clone();
         let namespace = document.get("namespace");
         let mut metadata = json!({"name": name, "labels": {LABEL: "rbac-defaults"}, "annotations": {AUTOUPDATE: "true"}});
@@ -52,7 +59,7 @@ fn rules(list: &Value) -> Vec<Value> {
             [verbs, groups, resources, names] => {
                 json!({"verbs": split(verbs), "apiGroups": split(groups), "resources": split(resources), "resourceNames": split(names)})
             }
-            _ => panic!("roles.yaml has the rule {rule:?}"),
+            _ => panic!("the system's roles have the rule {rule:?}"),
         }
     };
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(one).collect()
@@ -66,12 +73,14 @@ fn subject(text: &str) -> Value {
             json!({"kind": "ServiceAccount", "namespace": namespace, "name": name})
         }
         Some((kind, name)) => json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}),
-        None => panic!("roles.yaml has the subject {text:?}"),
+        None => panic!("the system's roles have the subject {text:?}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -84,5 +93,20 @@ mod tests {
                 assert!(aggregated || object["rules"].as_array().is_some_and(|r| !r.is_empty()), "{object}");
             }
         }
+        let id = |o: &Value| format!("{} {} {}", o["kind"], o["metadata"]["namespace"], o["metadata"]["name"]);
+        let distinct: BTreeSet<String> = objects.iter().map(id).collect();
+        assert_eq!(distinct.len(), objects.len(), "each is there once");
+    }
+
+    #[test]
+    fn each_controller_has_its_rights_and_its_identity() {
+        let objects = objects();
+        let named = |kind: &str| objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == "system:controller:ttl-controller");
+        let (role, binding) = (named("ClusterRole").expect("a role"), named("ClusterRoleBinding").expect("a binding"));
+        let events = json!({"verbs": ["create", "patch", "update"], "apiGroups": ["", "events.k8s.io"], "resources": ["events"]});
+        let nodes = json!({"verbs": ["list", "patch", "update", "watch"], "apiGroups": [""], "resources": ["nodes"]});
+        assert_eq!(role["rules"], json!([nodes, events]));
+        let identity = json!([{"kind": "ServiceAccount", "namespace": "kube-system", "name": "ttl-controller"}]);
+        assert_eq!(binding["subjects"], identity);
     }
 }

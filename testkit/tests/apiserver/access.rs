@@ -96,6 +96,19 @@ async fn rights_come_and_go_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_controller_with_an_identity_of_its_own_has_its_rights_and_no_others() {
+    let (_server, admin) = world().await;
+    let controller = admin.with("impersonate-user", "system:serviceaccount:kube-system:replicaset-controller");
+    let may = async |verb: &str, group: &str, resource: &str| {
+        let attributes = json!({"namespace": "t", "verb": verb, "group": group, "resource": resource});
+        let review = json!({"spec": {"resourceAttributes": attributes}});
+        controller.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review).await.ok()["status"]["allowed"] == true
+    };
+    assert!(may("create", "", "pods").await && may("watch", "apps", "replicasets").await && may("create", "", "events").await);
+    assert!(!may("create", "apps", "replicasets").await && !may("delete", "", "nodes").await && !may("get", "", "secrets").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn impersonation_needs_the_right() {
     let (server, admin) = world().await;
     let who = |wire: Wire| async move {
