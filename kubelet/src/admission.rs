@@ -25,13 +25,18 @@ const SAFE_SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
-/// Why the node refuses `pod`, given the pods it has taken; `None` when it takes it.
+/// The node's judgement on `pod`, given the pods it has taken; `None` when it takes it.
 #[must_use]
 pub fn admit(pod: &Pod, others: &[Arc<Pod>], node: &Node, unsafe_sysctls: &[String]) -> Option<Verdict> {
+    let (reason, message) = refusal(pod, others, node, unsafe_sysctls)?;
+    Some(Verdict { reason, message: format!("Pod was rejected: {message}"), disruption: false, rejected: true })
+}
+
+/// Why the node refuses `pod`, in a word and in a sentence.
+#[must_use]
+pub fn refusal(pod: &Pod, others: &[Arc<Pod>], node: &Node, unsafe_sysctls: &[String]) -> Option<(String, String)> {
     let spec = pod.spec.as_ref()?;
-    let refused = |reason: &str, message: String| {
-        Some(Verdict { reason: reason.into(), message: format!("Pod was rejected: {message}"), disruption: false, rejected: true })
-    };
+    let refused = |reason: &str, message: String| Some((reason.to_owned(), message));
     if let Some(sysctl) = forbidden_sysctl(spec, unsafe_sysctls) {
         return refused("SysctlForbidden", format!("forbidden sysctl: {sysctl:?} not allowlisted"));
     }

@@ -3,11 +3,14 @@
 //! Reads one enum of events; keeps no state of pods but the handles of their workers. Containers of pods that no source names are ended, but
 //! only once every source has named all its pods: a kubelet that starts while the apiserver is away kills nothing.
 
+mod resizing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -53,6 +56,8 @@ pub const QUEUE: usize = 1_024;
 const NODE_WITHIN: Duration = Duration::from_secs(2);
 /// How often dead containers are collected (upstream's ContainerGCPeriod).
 const GC: Duration = Duration::from_secs(60);
+/// After how many looks at the clock resizes that wait are judged again, whatever happened (upstream: 3 minutes).
+const RESIZE_RETRY: u32 = 180;
 
 struct Handle {
     source: Source,
@@ -71,6 +76,8 @@ pub struct Agent {
     wanted: BTreeSet<Source>,
     records: BTreeMap<String, Record>,
     orphans: BTreeSet<String>,
+    /// The pods that want other resources than they have, and since when.
+    resizes: BTreeMap<String, Timestamp>,
 }
 
 impl Agent {
@@ -85,6 +92,7 @@ impl Agent {
             wanted: sources.into_iter().collect(),
             records: BTreeMap::new(),
             orphans: BTreeSet::new(),
+            resizes: BTreeMap::new(),
         }
     }
 
@@ -110,7 +118,11 @@ impl Agent {
                     if orphans || ticks.is_multiple_of(RELIST_HEARING) || !self.kubelet.hears_exits.load(Ordering::Relaxed) {
                         self.relist().await;
                     }
+                    if ticks.is_multiple_of(RESIZE_RETRY) {
+                        self.resize(None);
+                    }
                 }
+                () = self.kubelet.room.notified() => self.resize(None),
                 _ = gc.tick() => {
                     if self.synced == self.wanted {
                         let known = self.handles.keys().chain(self.records.keys()).cloned().collect();
@@ -132,6 +144,7 @@ impl Agent {
                         d.gone = true;
                         d.pod = Arc::new(*pod);
                     });
+                    self.resize(None);
                 }
             }
             Event::Synced(source, uids) => {
@@ -139,6 +152,7 @@ impl Agent {
                 for (_, handle) in self.handles.iter().filter(|(uid, h)| h.source == source && !uids.contains(*uid)) {
                     handle.desired.send_modify(|d| d.gone = true);
                 }
+                self.resize(None);
             }
             Event::End(uid, verdict, grace) => {
                 if let Some(handle) = self.handles.get(&uid) {
@@ -152,28 +166,31 @@ impl Agent {
     async fn apply(&mut self, source: Source, pod: Arc<Pod>, shutdown: &CancellationToken) {
         let (namespace, name, uid) = identity(&pod);
         let uid = uid.to_owned();
-        if let Some(handle) = self.handles.get(&uid) {
-            self.kubelet.statuses.stored(&pod);
-            return handle.desired.send_modify(|d| {
-                d.pod = pod;
-                d.gone = false;
-            });
+        if self.handles.contains_key(&uid) {
+            return self.update(pod);
         }
         let verdict = self.judged(&pod).await.map(|v| (v, 0));
         if let Some((refused, _)) = &verdict {
             tracing::info!(namespace, name, reason = refused.reason, "pod refused");
             self.kubelet.events.pod(&pod, None, crate::events::Kind::Warning, &refused.reason, &refused.message);
+        } else {
+            self.take_in(&pod);
         }
-        let (desired, receiver) = watch::channel(Desired { pod, gone: false, verdict });
+        let pending = resizing::reported(&pod).filter(|_| self.resizes.contains_key(&uid));
+        let (desired, receiver) = watch::channel(Desired { pod, gone: false, verdict, pending });
         let bell = self.kubelet.wakers.add(&uid);
         let worker = Worker::new(self.kubelet.clone(), receiver, bell).run(shutdown.clone());
         self.handles.insert(uid.clone(), Handle { source, desired });
         self.workers.spawn(async move { (uid, worker.await) });
+        if !self.resizes.is_empty() {
+            self.resize(None);
+        }
     }
 
     /// Why the node does not take a pod. What it was refused for may be no more: the scheduler may have seen a label, a taint or an amount of
     /// the Node that this kubelet has not read yet, so that it is read again before a pod fails for good.
-    async fn judged(&self, pod: &Pod) -> Option<Verdict> {
+    async fn judged(&self, pod: &Arc<Pod>) -> Option<Verdict> {
+        let pod = &self.kubelet.allocations.remembered(pod);
         let refused = self.admit(pod)?;
         match tokio::time::timeout(NODE_WITHIN, crate::node::reread(&self.kubelet)).await {
             Ok(Ok(())) => self.admit(pod),
@@ -194,16 +211,21 @@ impl Agent {
         if settled || self.records.contains_key(uid) || status.is_some_and(|s| s.start_time.is_some()) {
             return None;
         }
-        let others: Vec<Arc<Pod>> = self
-            .handles
-            .values()
-            .map(|h| h.desired.borrow())
+        crate::admission::admit(pod, &self.others(uid), &self.kubelet.node.load(), &self.kubelet.flags.allowed_unsafe_sysctls)
+    }
+
+    /// The pods that the node has taken beside this one, with what they have of it.
+    fn others(&self, uid: &str) -> Vec<Arc<Pod>> {
+        self.handles
+            .iter()
+            .filter(|(other, _)| *other != uid)
+            .map(|(_, h)| h.desired.borrow())
             // One that its source names no more has given its place away, though its containers may still be ending.
             .filter(|d| d.verdict.is_none() && !d.gone)
             .map(|d| d.pod.clone())
             .filter(|p| !self.kubelet.pods.get(identity(p).2).is_some_and(|k| crate::pod::is_terminal(k.status.phase.as_deref())))
-            .collect();
-        crate::admission::admit(pod, &others, &self.kubelet.node.load(), &self.kubelet.flags.allowed_unsafe_sysctls)
+            .map(|p| self.kubelet.allocations.get(identity(&p).2).map_or_else(|| p.clone(), |a| a.counted(&p)))
+            .collect()
     }
 
     async fn ended(&mut self, ended: Result<(String, bool), tokio::task::JoinError>, shutdown: &CancellationToken) {
@@ -214,6 +236,9 @@ impl Agent {
                 self.kubelet.pods.remove(&uid);
                 self.kubelet.prober.forget(&uid);
                 self.kubelet.statuses.forget(&uid);
+                self.kubelet.allocations.forget(&uid);
+                self.resizes.remove(&uid);
+                self.resize(None);
             }
             Ok((_, false)) => {}
             Err(error) => {
@@ -276,7 +301,7 @@ impl Agent {
             pod.metadata.namespace = label(POD_NAMESPACE);
             pod.metadata.deletion_grace_period_seconds = grace;
             tracing::info!(namespace = label(POD_NAMESPACE), name = label(POD_NAME), uid, "ending a pod that nobody names any more");
-            let (desired, receiver) = watch::channel(Desired { pod: Arc::new(pod), gone: true, verdict: None });
+            let (desired, receiver) = watch::channel(Desired { pod: Arc::new(pod), gone: true, verdict: None, pending: None });
             let bell = self.kubelet.wakers.add(uid);
             let worker = Worker::new(self.kubelet.clone(), receiver, bell).silent().run(self.kubelet.shutdown.clone());
             self.handles.insert(uid.clone(), Handle { source: Source::File, desired });

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::pod::qos::{self, QosClass};
+use crate::pod::resize::PodCgroup;
 use crate::resources::{self, CPU_PERIOD};
 
 /// Which cgroup interface the machine has.
@@ -86,6 +87,61 @@ impl Cgroups {
         Ok(path.display().to_string())
     }
 
+    /// What a pod's cgroup has and what the pod wants of it, as the kernel keeps such amounts. Of a controller that is not there nothing is
+    /// wanted.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn view(&self, pod: &Pod) -> anyhow::Result<PodCgroup> {
+        let path = self.pod_path(pod);
+        let wanted = pod.spec.as_ref().map(|s| pod_limits(s, qos::class(pod))).unwrap_or_default();
+        let two = self.version == Version::Two;
+        let read = |controller: &str, one: &str, other: &str| self.read(&path, controller, if two { other } else { one });
+        let (shares, quota) = (read("cpu", "cpu.shares", "cpu.weight")?, read("cpu", "cpu.cfs_quota_us", "cpu.max")?);
+        let (memory, usage) =
+            (read("memory", "memory.limit_in_bytes", "memory.max")?, read("memory", "memory.usage_in_bytes", "memory.current")?);
+        let there = |file: &Option<String>, amount: i64| if file.is_some() { amount } else { 0 };
+        let known = |text: &Option<String>, parse: fn(&str) -> i64| text.as_deref().map_or(0, parse);
+        Ok(PodCgroup {
+            now: Limits {
+                shares: known(&shares, if two { |t| shares_of_weight(number(t)) } else { number }),
+                quota: known(&quota, number),
+                memory: known(&memory, memory_limit),
+                pids: 0,
+            },
+            wanted: Limits {
+                shares: there(&shares, if two { shares_of_weight(weight(wanted.shares)) } else { wanted.shares }),
+                quota: there(&quota, wanted.quota),
+                memory: there(&memory, wanted.memory / PAGE * PAGE),
+                pids: 0,
+            },
+            usage: usage.as_deref().map(number),
+        })
+    }
+
+    /// Changes what a pod's cgroup may use; 0 leaves an amount as it is.
+    ///
+    /// # Errors
+    /// A value that is refused.
+    pub fn change(&self, pod: &Pod, limits: Limits) -> anyhow::Result<()> {
+        self.write(&self.pod_path(pod), limits)
+    }
+
+    /// A file of a cgroup; `None` when its controller is not there.
+    fn read(&self, path: &Path, controller: &str, file: &str) -> anyhow::Result<Option<String>> {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let dir = match &self.version {
+            Version::One(present) if !present.contains(&controller) => return Ok(None),
+            Version::One(_) => self.mount.join(controller).join(relative),
+            Version::Two => self.mount.join(relative),
+        };
+        match fs::read_to_string(dir.join(file)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", dir.join(file).display())),
+        }
+    }
+
     /// The path of a pod's cgroup, as the runtime wants it.
     #[must_use]
     pub fn pod_path(&self, pod: &Pod) -> PathBuf {
@@ -155,6 +211,10 @@ impl Cgroups {
         for dir in self.directories(path) {
             make_all(&dir, &self.mount, self.version == Version::Two).with_context(|| format!("making the cgroup {}", dir.display()))?;
         }
+        self.write(path, limits)
+    }
+
+    fn write(&self, path: &Path, limits: Limits) -> anyhow::Result<()> {
         let relative = path.strip_prefix("/").unwrap_or(path);
         for (controller, file, value) in values(&self.version, limits) {
             let dir = match &self.version {
@@ -197,6 +257,30 @@ pub fn pod_limits(spec: &PodSpec, class: QosClass) -> Limits {
     }
 }
 
+/// The pages that memory limits are counted in, in bytes. With larger ones a limit is rounded down further, which does no harm.
+const PAGE: i64 = 4096;
+/// A memory limit from here on is none: the kernel says so in pages.
+const NO_LIMIT: i64 = i64::MAX / 2;
+
+/// The weight of so many shares. The mapping of the OCI runtimes: 2..262144 shares onto a weight of 1..10000.
+fn weight(shares: i64) -> i64 {
+    if shares == 0 { 0 } else { 1 + (shares - 2) * 9999 / 262_142 }
+}
+
+/// The least shares that have this weight.
+fn shares_of_weight(weight: i64) -> i64 {
+    if weight == 0 { 0 } else { 2 + ((weight - 1) * 262_142 + 9998) / 9999 }
+}
+
+/// The first number in a file of a cgroup; 0 for `max` and for -1, which are no limits.
+fn number(text: &str) -> i64 {
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).filter(|n| *n > 0).unwrap_or(0)
+}
+
+fn memory_limit(text: &str) -> i64 {
+    Some(number(text)).filter(|n| *n < NO_LIMIT).unwrap_or(0)
+}
+
 /// The files to write: controller, name, value.
 fn values(version: &Version, limits: Limits) -> Vec<(&'static str, &'static str, String)> {
     let Limits { shares, quota, memory, pids } = limits;
@@ -216,8 +300,7 @@ fn values(version: &Version, limits: Limits) -> Vec<(&'static str, &'static str,
         }
         Version::Two => {
             if shares > 0 {
-                // The mapping of the OCI runtimes: 2..262144 shares onto a weight of 1..10000.
-                out.push(("cpu", "cpu.weight", (1 + (shares - 2) * 9999 / 262_142).to_string()));
+                out.push(("cpu", "cpu.weight", weight(shares).to_string()));
             }
             if quota > 0 {
                 out.push(("cpu", "cpu.max", format!("{quota} {CPU_PERIOD}")));
@@ -334,6 +417,47 @@ mod tests {
                 pids.max 9
             "#]],
         );
+    }
+
+    #[test]
+    fn what_a_pods_cgroup_has_is_compared_with_what_is_wanted() {
+        let pod = |spec: &str| {
+            let mut pod = Pod { spec: Some(serde_json::from_str(spec).expect("a spec")), ..Pod::default() };
+            pod.metadata.uid = Some("u1".into());
+            pod
+        };
+        let small = pod(&FULL.replace("64Mi", "10Ki").replace("500m", "20m"));
+        let one = tempfile::tempdir().expect("a directory");
+        for controller in ["cpu", "memory"] {
+            fs::create_dir(one.path().join(controller)).expect("made");
+        }
+        let cgroups = Cgroups::new(one.path(), "/", true, 0);
+        cgroups.ensure(&small).expect("made");
+        fs::write(one.path().join("memory/kubepods/burstable/podu1/memory.limit_in_bytes"), "9223372036854771712\n").expect("written");
+        fs::write(one.path().join("memory/kubepods/burstable/podu1/memory.usage_in_bytes"), "77\n").expect("written");
+        let view = cgroups.view(&small).expect("read");
+        assert_eq!(view.now, Limits { shares: 20, quota: 200_000, memory: 0, pids: 0 });
+        assert_eq!(view.wanted, Limits { memory: 8192, ..view.now });
+        assert_eq!(view.usage, Some(77));
+        cgroups.change(&small, Limits { memory: 8192, ..Limits::default() }).expect("written");
+        let view = cgroups.view(&small).expect("read");
+        assert_eq!(view.now, view.wanted);
+
+        let two = tempfile::tempdir().expect("a directory");
+        fs::write(two.path().join("cgroup.controllers"), "").expect("written");
+        let cgroups = Cgroups::new(two.path(), "/", true, 0);
+        cgroups.ensure(&small).expect("made");
+        let dir = two.path().join("kubepods/burstable/podu1");
+        assert_eq!(cgroups.view(&small).expect("read"), PodCgroup::default(), "no controller, nothing wanted");
+        for (file, text) in [("cpu.weight", "1\n"), ("cpu.max", "max 100000\n"), ("memory.max", "max\n"), ("memory.current", "5\n")] {
+            fs::write(dir.join(file), text).expect("written");
+        }
+        let view = cgroups.view(&small).expect("read");
+        assert_eq!(view.now, Limits { shares: 2, ..Limits::default() });
+        assert_eq!((weight(view.wanted.shares), view.wanted.quota, view.usage), (weight(20), 200_000, Some(5)));
+        cgroups.change(&small, view.wanted).expect("written");
+        let view = cgroups.view(&small).expect("read");
+        assert_eq!(view.now, view.wanted);
     }
 
     #[test]

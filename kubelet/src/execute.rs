@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Secret, Service};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Secret, Service};
 use kube::Api;
 use kube::api::ListParams;
 
+use crate::cgroups::Limits;
 use crate::events::{Kind, container_path};
 use crate::kubelet::Kubelet;
 use crate::mirrors::is_static;
+use crate::pod::resize::Resource;
 use crate::pod::{Sandbox, Waiting, container_spec, host_network, identity};
 use crate::spec::{Parts, log_directory, message_path};
 use crate::volumes::Mounts;
@@ -130,10 +132,7 @@ pub async fn start_container(kubelet: &Kubelet, pod: &Arc<Pod>, name: &str, atte
     let target = target(kubelet, pod, &pod_spec, name);
     let security = security::container(pod, &container, &image.user, target.as_deref(), &kubelet.settings.profiles)
         .map_err(|e| error("CreateContainerConfigError", e))?;
-    let mut limits = resources::container_resources(pod, &container, kubelet.memory);
-    if !kubelet.flags.cpu_cfs_quota {
-        limits.cpu_quota = 0;
-    }
+    let limits = limits(kubelet, pod, &container);
     let parts = Parts {
         attempt,
         image_ref: image.image_ref,
@@ -144,10 +143,51 @@ pub async fn start_container(kubelet: &Kubelet, pod: &Arc<Pod>, name: &str, atte
         security,
     };
     let config = spec::container(pod, &container, parts);
+    kubelet
+        .allocations
+        .actuate(identity(pod).2, name, &container.resources.clone().unwrap_or_default())
+        .map_err(|e| error("CreateContainerError", format!("{e:#}")))?;
     std::fs::create_dir_all(log_directory(&kubelet.flags.pod_logs_dir, pod).join(name))
         .map_err(|e| error("CreateContainerError", format!("making the log directory: {e}")))?;
     let id = create_and_start(kubelet, sandbox, config, &sandbox_config, &say).await.map_err(|(reason, message)| error(reason, message))?;
     post_start(kubelet, pod, &container, &id, &pod_ips).await.map_err(|message| fail("PostStartHookError", message))
+}
+
+fn limits(kubelet: &Kubelet, pod: &Pod, container: &Container) -> cri::LinuxContainerResources {
+    let mut limits = resources::container_resources(pod, container, kubelet.memory);
+    if !kubelet.flags.cpu_cfs_quota {
+        limits.cpu_quota = 0;
+    }
+    limits
+}
+
+/// Changes what the pod's cgroup may use.
+///
+/// # Errors
+/// Why not.
+pub fn resize_pod(kubelet: &Kubelet, pod: &Pod, limits: Limits) -> Result<(), String> {
+    let limits = if kubelet.flags.cpu_cfs_quota { limits } else { Limits { quota: 0, ..limits } };
+    kubelet.cgroups.change(pod, limits).map_err(|e| format!("failed to set the pod's cgroup: {e:#}"))
+}
+
+/// Gives a running container the memory or the CPU that is allocated to it; of the other it keeps what it has, `given`.
+///
+/// # Errors
+/// Why not.
+pub async fn resize_container(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    (id, name): (&str, &str),
+    resource: Resource,
+    given: Option<&ResourceRequirements>,
+) -> Result<(), String> {
+    let mut container = pod.spec.as_ref().and_then(|s| container_spec(s, name)).ok_or_else(|| format!("no container {name}"))?;
+    let wanted = container.resources.clone().unwrap_or_default();
+    let now = crate::pod::resize::mixed(&wanted, given.unwrap_or(&wanted), resource);
+    container.resources = Some(now.clone());
+    let limits = limits(kubelet, pod, &container);
+    kubelet.runtime.update_container_resources(id, limits).await.map_err(|e| e.to_string())?;
+    kubelet.allocations.actuate(identity(pod).2, name, &now).map_err(|e| format!("{e:#}"))
 }
 
 /// The oom_score_adj below which this machine lets nobody go; `i64::MIN` until the kernel has refused one.

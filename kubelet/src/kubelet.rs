@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::allocations::Allocations;
 use crate::cgroups::Cgroups;
 use crate::env::NodeFacts;
 use crate::events::Events;
@@ -84,6 +85,10 @@ pub struct Kubelet {
     pub statuses: Arc<Statuses>,
     /// Slots for making sandboxes.
     pub sandbox_slots: Semaphore,
+    /// What pods have of the node.
+    pub allocations: Allocations,
+    /// Rung when a pod has given something of the node back: a resize that waits may be possible now.
+    pub room: Notify,
     /// Why the pod network is not ready, when it is not.
     pub network: ArcSwap<Option<String>>,
     /// Wakes workers by uid.

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod agent;
+pub mod allocations;
 pub mod cgroups;
 pub mod dns;
 pub mod env;
@@ -27,6 +28,7 @@ pub mod observe;
 pub mod pod;
 pub mod pods;
 pub mod probes;
+pub mod resizes;
 pub mod resources;
 pub mod run;
 pub mod runtime;

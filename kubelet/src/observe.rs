@@ -4,9 +4,14 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 
+use crate::cgroups::Limits;
 use crate::cri;
-use crate::pod::{Container, Sandbox, State};
+use crate::kubelet::Kubelet;
+use crate::pod::resize::lowers_memory;
+use crate::pod::{Container, Observed, Sandbox, State, identity};
+use crate::resources::CPU_PERIOD;
 use crate::runtime::{Error, Runtime};
 use crate::spec::{CONTAINER_NAME, HASH, MESSAGE_PATH, MESSAGE_POLICY, POD_UID, RESTART_COUNT};
 
@@ -94,7 +99,36 @@ pub fn container(status: &cri::ContainerStatus, sandbox: &str) -> Container {
         image: user_image,
         image_id: if status.image_ref.is_empty() { status.image_id.clone() } else { status.image_ref.clone() },
         hash: note(HASH),
+        limits: status.resources.as_ref().and_then(|r| r.linux.as_ref()).map(|l| Limits {
+            shares: l.cpu_shares,
+            // A quota means something beside its period.
+            quota: l.cpu_quota.saturating_mul(CPU_PERIOD).checked_div(l.cpu_period).unwrap_or(0),
+            memory: l.memory_limit_in_bytes,
+            pids: 0,
+        }),
     }
+}
+
+/// What a resize that is under way depends on beside the containers: the pod's cgroup, and the memory in use when limits are to be lowered.
+///
+/// # Errors
+/// The cgroup or the use could not be read.
+pub async fn resize(kubelet: &Kubelet, pod: &Pod, seen: &mut Observed) -> anyhow::Result<()> {
+    let Some(spec) = pod.spec.as_ref() else { return Ok(()) };
+    seen.resize.cgroup = Some(kubelet.cgroups.view(pod)?);
+    if !lowers_memory(spec, seen) {
+        return Ok(());
+    }
+    let label_selector = [(POD_UID.to_owned(), identity(pod).2.to_owned())].into();
+    let filter = cri::ContainerStatsFilter { label_selector, ..cri::ContainerStatsFilter::default() };
+    for stats in kubelet.runtime.list_container_stats(Some(filter)).await? {
+        let memory = stats.memory.unwrap_or_default();
+        let used = memory.usage_bytes.or(memory.working_set_bytes).map(|v| i64::try_from(v.value).unwrap_or(i64::MAX));
+        if let (Some(of), Some(used)) = (stats.attributes, used) {
+            seen.resize.usage.insert(of.id, used);
+        }
+    }
+    Ok(())
 }
 
 /// What a container that ended has to say: its message file, or the end of its log if it wants that, or the runtime's words.

@@ -57,6 +57,18 @@ pub fn quota(milli_cpu: i64) -> i64 {
     if milli_cpu == 0 { 0 } else { milli_cpu.saturating_mul(CPU_PERIOD).checked_div(1000).unwrap_or(0).max(MIN_QUOTA) }
 }
 
+/// The thousandths of a CPU that so many shares stand for, rounded up.
+#[must_use]
+pub fn milli_of_shares(shares: i64) -> i64 {
+    shares.saturating_mul(1000).saturating_add(1023).checked_div(1024).unwrap_or(0)
+}
+
+/// The thousandths of a CPU that a quota in microseconds a period stands for, rounded up.
+#[must_use]
+pub fn milli_of_quota(quota: i64) -> i64 {
+    quota.saturating_mul(1000).saturating_add(CPU_PERIOD - 1).checked_div(CPU_PERIOD).unwrap_or(0)
+}
+
 /// What a pod asks for of one resource, in thousandths: its containers together, or an init container and the sidecars before it
 /// when that is more, and the overhead (KEP-753). `pick` chooses requests or limits.
 #[must_use]

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::agent::{self, Agent, Source};
+use crate::allocations::Allocations;
 use crate::cgroups::{Cgroups, Limits};
 use crate::dns::ClusterDns;
 use crate::env::NodeFacts;
@@ -172,6 +173,8 @@ pub fn assemble(
         sandbox_slots: Semaphore::new(SANDBOXES_AT_ONCE),
         network: ArcSwap::from_pointee(Some("container runtime network not ready: not asked yet".to_owned())),
         wakers,
+        allocations: Allocations::new(&flags.root_dir),
+        room: Notify::new(),
         services: parking_lot::Mutex::default(),
         objects,
         events,

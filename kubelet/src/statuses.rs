@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::mirrors::{Mirrors, is_static};
-use crate::pod::condition::OWNED;
+use crate::pod::condition::{IN_PROGRESS, OWNED, PENDING};
 use crate::pod::identity;
 
 /// Writes at a time.
@@ -210,7 +210,12 @@ fn patch(uid: &str, stored: &PodStatus, status: &PodStatus) -> Option<Value> {
         if key == "conditions" {
             let known = |c: &Value| old.get(key).and_then(Value::as_array).is_some_and(|list| list.contains(c));
             let owned = |c: &&Value| c["type"].as_str().is_some_and(|t| OWNED.contains(&t));
-            let changed: Vec<Value> = value.as_array().into_iter().flatten().filter(owned).filter(|c| !known(c)).map(whole).collect();
+            let mut changed: Vec<Value> = value.as_array().into_iter().flatten().filter(owned).filter(|c| !known(c)).map(whole).collect();
+            // Of resizes nothing is said when there is none.
+            let has =
+                |list: Option<&Value>, type_: &str| list.and_then(Value::as_array).is_some_and(|l| l.iter().any(|c| c["type"] == type_));
+            let over = [PENDING, IN_PROGRESS].into_iter().filter(|t| has(old.get(key), t) && !has(Some(value), t));
+            changed.extend(over.map(|t| json!({"type": t, "$patch": "delete"})));
             if !changed.is_empty() {
                 change.insert(key.clone(), changed.into());
             }
@@ -264,6 +269,16 @@ mod tests {
             a,
             json!({"phase": "Running", "reason": "x", "conditions": [{"type": "Ready", "status": "False"}, {"type": "gate", "status": "False"}]}),
             expect![[r#"{"conditions":[{"message":null,"reason":null,"status":"False","type":"Ready"}],"reason":"x"}"#]],
+        );
+    }
+
+    #[test]
+    fn conditions_of_resizes_go_when_they_are_over() {
+        let ready = json!({"type": "Ready", "status": "True"});
+        check(
+            json!({"conditions": [ready, {"type": "PodResizeInProgress", "status": "True"}, {"type": "DisruptionTarget", "status": "True"}]}),
+            json!({"conditions": [ready]}),
+            expect![[r#"{"conditions":[{"$patch":"delete","type":"PodResizeInProgress"}]}"#]],
         );
     }
 

@@ -3,7 +3,7 @@
 //! `Sync`: the pod is to run. `Terminating`: its containers are being ended. `Terminated`: nothing of it runs; what it used is given back.
 //! It only ever moves forward. The worker owns what must be remembered between two looks: back-offs and failures.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ use tokio_util::task::TaskTracker;
 use crate::events::{Kind, container_path};
 use crate::kubelet::Kubelet;
 use crate::pod::backoff::Backoff;
+use crate::pod::resize::{Pending, Resize};
 use crate::pod::{self, Ending, Observed, PodAction, Verdict, Waiting, grace_seconds, identity, is_terminal};
 use crate::pods::Known;
-use crate::{execute, observe, volumes};
+use crate::{execute, observe, resizes, volumes};
 
 /// What its source and the kubelet want of a pod.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Desired {
     pub gone: bool,
     /// The kubelet ends it: why, and within how many seconds.
     pub verdict: Option<(Verdict, i64)>,
+    /// The node has not allocated what it wants: why.
+    pub pending: Option<Pending>,
 }
 
 /// How far a pod is.
@@ -45,6 +48,8 @@ enum Phase {
 
 /// Looks at a pod after a failure of the runtime itself.
 const RUNTIME_RETRY: Duration = Duration::from_secs(2);
+/// When a step of a resize that failed is tried again.
+const RESIZE_RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// Rounds of plan and execution before the worker takes a break: a plan that never settles must not burn CPU.
 const ROUNDS: usize = 64;
 
@@ -61,6 +66,12 @@ pub struct Worker {
     /// The back-offs that people were told of: once each.
     told: BTreeMap<String, Timestamp>,
     kills: HashMap<String, (Timestamp, AbortHandle)>,
+    /// Containers, by id, that are ended for others to take their place.
+    replacing: BTreeSet<String>,
+    /// The generation whose resize is under way.
+    resizing: Option<i64>,
+    /// Why it does not go on.
+    resize_failure: Option<Waiting>,
     tasks: TaskTracker,
     volumes_at: Timestamp,
     shown: Arc<Pod>,
@@ -86,6 +97,9 @@ impl Worker {
             backoff: BTreeMap::new(),
             told: BTreeMap::new(),
             kills: HashMap::new(),
+            replacing: BTreeSet::new(),
+            resizing: None,
+            resize_failure: None,
             tasks: TaskTracker::new(),
             volumes_at: Timestamp::MIN,
             shown: pod,
@@ -142,7 +156,9 @@ impl Worker {
     /// One look. `None` when something was done, so that it pays to look again at once.
     async fn round(&mut self) -> Result<Option<Duration>, crate::runtime::Error> {
         let desired = self.desired.borrow_and_update().clone();
-        let pod = desired.pod.clone();
+        let allocation = self.kubelet.allocations.get(identity(&desired.pod).2);
+        // The pod as it is to run here: with what is allocated to it.
+        let pod = allocation.as_ref().map_or_else(|| desired.pod.clone(), |a| a.apply(&desired.pod));
         let (namespace, name, uid) = identity(&pod);
         let spec = pod.spec.clone().unwrap_or_default();
         let (sandboxes, containers) = observe::pod(&*self.kubelet.runtime, uid).await?;
@@ -158,7 +174,16 @@ impl Worker {
             previous: self.status.clone(),
             host_ips: self.kubelet.facts.host_ips.clone(),
             ending: None,
+            replacing: self.replacing.clone(),
+            resize: Resize {
+                under_way: allocation.as_ref().and_then(|a| a.under_way),
+                failure: None,
+                pending: desired.pending.clone(),
+                actuated: allocation.map(|a| a.actuated).unwrap_or_default(),
+                ..Resize::default()
+            },
         };
+        self.observe_resize(&pod, &mut seen, now).await;
         self.advance(&desired, &seen, now);
         let terminated = matches!(self.phase, Phase::Terminated(_));
         if let Phase::Terminating(ending) | Phase::Terminated(ending) = &self.phase {
@@ -183,6 +208,51 @@ impl Worker {
             // A pod that is to end does not wait for an image.
             () = told_to_end(&mut desired, ending) => Ok(None),
             again = self.execute(&pod, &spec, &seen, actions, now) => Ok(again),
+        }
+    }
+
+    /// Looks at what a resize that is under way depends on; one of which nothing is left to do is over.
+    async fn observe_resize(&mut self, pod: &Arc<Pod>, seen: &mut Observed, now: Timestamp) {
+        if self.resizing != seen.resize.under_way {
+            (self.resizing, self.resize_failure) = (seen.resize.under_way, None);
+        }
+        let Some(generation) = self.resizing.filter(|_| self.phase == Phase::Sync) else { return };
+        let spec = pod.spec.clone().unwrap_or_default();
+        match observe::resize(&self.kubelet, pod, seen).await {
+            Err(error) => self.fail_resize(pod, format!("{error:#}"), now),
+            Ok(()) if pod::resize::is_in_progress(&spec, seen) => {}
+            Ok(()) => self.complete_resize(pod, seen, generation),
+        }
+        seen.resize.failure.clone_from(&self.resize_failure);
+    }
+
+    fn complete_resize(&mut self, pod: &Pod, seen: &mut Observed, generation: i64) {
+        let (namespace, name, uid) = identity(pod);
+        if let Err(error) = self.kubelet.allocations.complete(uid, generation) {
+            tracing::error!(namespace, name, error = format!("{error:#}"), "the end of a resize could not be written down; trying again");
+            return;
+        }
+        let words = resizes::words("Pod resize completed", pod, Some(generation), "");
+        self.kubelet.events.pod(pod, None, Kind::Normal, "ResizeCompleted", words);
+        self.kubelet.room.notify_one();
+        (self.resizing, self.resize_failure, seen.resize.under_way) = (None, None, None);
+    }
+
+    /// A resize does not go on for now. People are told of the first failure.
+    fn fail_resize(&mut self, pod: &Pod, message: String, now: Timestamp) {
+        if self.resize_failure.is_none() {
+            let words = resizes::words("Pod resize error", pod, self.resizing, &message);
+            self.kubelet.events.pod(pod, None, Kind::Warning, "ResizeError", words);
+        }
+        let retry_at = now.saturating_add(RESIZE_RETRY).unwrap_or(Timestamp::MAX);
+        self.resize_failure = Some(Waiting { reason: "Error".into(), message, retry_at });
+    }
+
+    /// What came of a step of a resize.
+    fn resized(&mut self, pod: &Pod, step: Result<(), String>, now: Timestamp) {
+        match step {
+            Ok(()) => self.resize_failure = None,
+            Err(message) => self.fail_resize(pod, message, now),
         }
     }
 
@@ -258,7 +328,27 @@ impl Worker {
                         self.say_back_off(pod, &name);
                     }
                 }
-                PodAction::KillContainer { id, name, grace, why } => self.kill(pod, id, name, grace, why, &ips, now),
+                PodAction::KillContainer { id, name, grace, why, replaced } => {
+                    if replaced {
+                        self.replacing.insert(id.clone());
+                    }
+                    self.kill(pod, id, name, grace, why, &ips, now);
+                }
+                PodAction::ResizePod { limits } => {
+                    let done = execute::resize_pod(&self.kubelet, pod, limits);
+                    self.resized(pod, done, now);
+                    return None;
+                }
+                PodAction::ResizeContainer { id, name, resource } => {
+                    let given = seen.resize.actuated.get(&name);
+                    let done = execute::resize_container(&self.kubelet, pod, (&id, &name), resource, given).await;
+                    self.resized(pod, done, now);
+                    return None;
+                }
+                PodAction::FailResize { message } => {
+                    self.fail_resize(pod, message, now);
+                    return None;
+                }
                 PodAction::StopSandbox { id } => {
                     if let Err(error) = self.kubelet.runtime.stop_pod_sandbox(&id).await
                         && !error.is_not_found()
@@ -283,6 +373,9 @@ impl Worker {
                 PodAction::StartContainer { name, attempt, after } => {
                     let sandbox = seen.usable_sandbox(spec)?;
                     let failed = execute::start_container(&self.kubelet, pod, &name, attempt, sandbox).await.err();
+                    for replaced in seen.containers.iter().filter(|c| c.name == name) {
+                        self.replacing.remove(&replaced.id);
+                    }
                     // What never came to a container (no image, no environment) has its own time to wait.
                     let made = failed.as_ref().is_none_or(|f| matches!(f.reason.as_str(), "RunContainerError" | "PostStartHookError"));
                     if let Some(ended) = after.filter(|_| made) {
@@ -343,6 +436,7 @@ impl Worker {
         }
         if let Phase::Terminating(ending) = &self.phase {
             self.phase = Phase::Terminated(ending.clone());
+            self.kubelet.room.notify_one();
         }
     }
 

@@ -62,7 +62,10 @@ fn assigned(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value
             pod.set_meta(field, json!(all));
         }
     }
-    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    if let Some(generation) = pod.meta().and_then(|m| m.get("generation")) {
+        condition["observedGeneration"] = generation.clone();
+    }
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut conditions: Vec<Value> = conditions.into_iter().filter(|c| c["type"] != "PodScheduled").collect();
     conditions.push(condition);

@@ -54,6 +54,7 @@ struct World {
     runtime: Arc<Fake>,
     events: mpsc::Sender<Event>,
     writes: mpsc::UnboundedReceiver<String>,
+    told: mpsc::UnboundedReceiver<String>,
     shutdown: CancellationToken,
     agent: tokio::task::JoinHandle<()>,
     dir: Arc<tempfile::TempDir>,
@@ -82,11 +83,17 @@ fn start(runtime: Arc<Fake>, dir: Arc<tempfile::TempDir>) -> World {
     let (kubelet, mut reports) =
         crate::run::assemble(flags, machine, client.clone(), runtime.clone(), objects, &mount, &context).expect("a kubelet");
     kubelet.network.store(Arc::new(None));
-    tokio::spawn(async move { while reports.recv().await.is_some() {} });
+    let (tell, told) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(report) = reports.recv().await {
+            // The test may have ended: nobody reads any more.
+            let _ = tell.send(format!("{} {}", report.reason, report.message));
+        }
+    });
     tokio::spawn(crate::statuses::run(kubelet.statuses.clone(), client, shutdown.clone()));
     let (events, receiver) = mpsc::channel(QUEUE);
     let agent = tokio::spawn(Agent::new(kubelet, [Source::Api]).run(receiver, shutdown.clone()));
-    World { runtime, events, writes, shutdown, agent, dir }
+    World { runtime, events, writes, told, shutdown, agent, dir }
 }
 
 fn world() -> World {
@@ -136,6 +143,24 @@ impl World {
             }
         };
         tokio::time::timeout(Duration::from_secs(300), found).await.unwrap_or_else(|_| panic!("{start} was never written"))
+    }
+
+    /// Waits for an event that starts so.
+    async fn event(&mut self, start: &str) -> String {
+        let found = async {
+            loop {
+                let line = self.told.recv().await.expect("the kubelet runs");
+                if line.starts_with(start) {
+                    return line;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(300), found).await.unwrap_or_else(|_| panic!("{start} was never told"))
+    }
+
+    async fn restart(self) -> Self {
+        let (runtime, dir) = self.stop().await;
+        start(runtime, dir)
     }
 
     async fn stop(self) -> (Arc<Fake>, Arc<tempfile::TempDir>) {
@@ -287,4 +312,89 @@ async fn a_pod_that_is_gone_has_given_its_place_away() {
     w.send(Event::Gone(Source::Api, Box::new(first))).await;
     w.apply(&second).await;
     w.until("the second beside the first", |r| r.running().len() == 2).await;
+}
+
+/// A pod of this name whose container `c-NAME` asks for so much CPU, in this generation.
+fn asking(name: &str, cpu: &str, generation: i64) -> Pod {
+    let container = json!({"name": format!("c-{name}"), "image": "i:1", "resources": {"requests": {"cpu": cpu}}});
+    let mut pod = pod(json!({"containers": [container]}));
+    (pod.metadata.name, pod.metadata.uid) = (Some(name.to_owned()), Some(format!("u-{name}")));
+    pod.metadata.generation = Some(generation);
+    pod
+}
+
+/// Whether a container was given this many shares.
+fn resized(name: &'static str, shares: i64) -> impl Fn(&Fake) -> bool {
+    move |r| r.calls().iter().any(|c| c.starts_with(&format!("resize c-{name} ")) && c.ends_with(&format!("to {shares} shares")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_is_carried_out_and_then_over() {
+    let mut w = world();
+    w.send(Event::Synced(Source::Api, BTreeSet::new())).await;
+    w.apply(&asking("p", "1", 1)).await;
+    w.until("the container", |r| !r.running().is_empty()).await;
+    w.apply(&asking("p", "2", 2)).await;
+    w.until("more", resized("p", 2048)).await;
+    w.event("ResizeStarted Pod resize started: ").await;
+    w.event("ResizeCompleted Pod resize completed: ").await;
+    assert_eq!(w.runtime.running().len(), 1, "nothing was restarted: {:?}", w.runtime.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_that_does_not_fit_waits_until_another_pod_shrinks_or_goes() {
+    let mut w = world();
+    w.send(Event::Synced(Source::Api, BTreeSet::new())).await;
+    let third = asking("third", "1", 1);
+    for pod in [&asking("first", "1", 1), &asking("second", "2", 1), &third] {
+        w.apply(pod).await;
+    }
+    w.until("the containers", |r| r.running().len() == 3).await;
+    w.apply(&asking("first", "2", 2)).await;
+    let words = "ResizeDeferred Pod resize Deferred: ";
+    assert!(w.event(words).await.contains("Node didn't have enough resource: cpu, requested: 2000, used: 3000, capacity: 4000"));
+    w.apply(&asking("second", "1", 2)).await;
+    w.until("the one that shrinks", resized("second", 1024)).await;
+    w.until("the one that waited", resized("first", 2048)).await;
+    w.apply(&asking("first", "3", 3)).await;
+    w.event(words).await;
+    w.send(Event::Gone(Source::Api, Box::new(third))).await;
+    w.until("the one that waited again", resized("first", 3072)).await;
+    w.apply(&asking("first", "5", 4)).await;
+    assert!(
+        w.event("ResizeInfeasible Pod resize Infeasible: ")
+            .await
+            .contains("Node didn't have enough capacity: cpu, requested: 5000, capacity: 4000")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_allocated_stays_when_the_kubelet_restarts() {
+    let mut w = world();
+    w.send(Event::Synced(Source::Api, BTreeSet::new())).await;
+    for name in ["first", "second"] {
+        w.apply(&asking(name, "2", 1)).await;
+    }
+    w.until("the containers", |r| r.running().len() == 2).await;
+    w.apply(&asking("first", "3", 2)).await;
+    w.event("ResizeDeferred ").await;
+    let mut w = w.restart().await;
+    for pod in [asking("first", "3", 2), asking("second", "2", 1)] {
+        w.apply(&pod).await;
+    }
+    w.send(Event::Synced(Source::Api, ["u-first", "u-second"].map(str::to_owned).into())).await;
+    w.event("ResizeDeferred ").await;
+    w.apply(&asking("second", "1", 2)).await;
+    w.until("the one that waited", resized("first", 3072)).await;
+    assert_eq!(w.runtime.running().len(), 2, "nothing was restarted: {:?}", w.runtime.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_image_is_started_though_the_policy_is_never() {
+    let w = start(Arc::new(Fake::with_images(&["i:1", "i:2"])), Arc::new(tempfile::tempdir().expect("a directory")));
+    let of = |image: &str| pod(json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": image}]}));
+    w.apply(&of("i:1")).await;
+    w.until("the container", |r| r.running() == ["a c2"]).await;
+    w.apply(&of("i:2")).await;
+    w.until("the one in its place", |r| r.running() == ["a c3"]).await;
 }

@@ -10,7 +10,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Observed, is_sidecar};
 
 /// The conditions the kubelet writes, in the order in which upstream writes them.
-pub const OWNED: [&str; 6] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "DisruptionTarget"];
+pub const OWNED: [&str; 8] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "DisruptionTarget", PENDING, IN_PROGRESS];
+
+/// A resize waits for the node.
+pub const PENDING: &str = "PodResizePending";
+/// A resize is being carried out.
+pub const IN_PROGRESS: &str = "PodResizeInProgress";
 
 struct Verdict {
     ok: bool,
@@ -73,6 +79,17 @@ pub fn conditions(
         all.push(make("DisruptionTarget", by_kubelet));
     } else if let Some(kept) = old("DisruptionTarget") {
         all.push(kept.clone());
+    }
+    let of_resize = |type_: &str, reason: &'static str, message: &str, generation: Option<i64>| PodCondition {
+        observed_generation: generation,
+        ..make(type_, Verdict { ok: true, reason, message: message.to_owned() })
+    };
+    let resize = &seen.resize;
+    // Of a pod that has ended nothing is resized.
+    if !super::is_terminal(Some(phase)) {
+        all.extend(resize.pending.as_ref().map(|p| of_resize(PENDING, p.reason, &p.message, p.generation)));
+        let failed = resize.failure.as_ref().map_or(("", ""), |f| ("Error", f.message.as_str()));
+        all.extend(resize.under_way.map(|generation| of_resize(IN_PROGRESS, failed.0, failed.1, Some(generation))));
     }
     all.extend(foreign().cloned());
     all

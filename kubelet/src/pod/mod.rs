@@ -8,14 +8,16 @@ pub mod condition;
 pub mod phase;
 pub mod plan;
 pub mod qos;
+pub mod resize;
 pub mod restart;
 pub mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as Spec, EphemeralContainer, Pod, PodSpec, PodStatus};
 
+use crate::cgroups::Limits;
 use crate::probes::Outcome;
 
 pub use plan::{PodAction, plan};
@@ -83,6 +85,8 @@ pub struct Container {
     pub image_id: String,
     /// The hash of the spec it was made from.
     pub hash: String,
+    /// The limits it has, when the runtime tells.
+    pub limits: Option<Limits>,
 }
 
 /// Why something of the pod is not there yet, and when to try again.
@@ -139,6 +143,10 @@ pub struct Observed {
     pub host_ips: Vec<String>,
     /// Set when the pod is to end.
     pub ending: Option<Ending>,
+    /// The containers, by id, that were ended for others to take their place, which have not been started yet.
+    pub replacing: BTreeSet<String>,
+    /// What is known of resizes.
+    pub resize: resize::Resize,
 }
 
 impl Observed {
@@ -249,6 +257,14 @@ pub fn is_outdated(old: &Container, container: &Spec) -> bool {
     !old.hash.is_empty() && old.hash != spec_hash(container)
 }
 
+/// Whether another takes the place of an ended container at once, whatever its exit code and back-off: it was ended for that, or it was made
+/// from another spec and would be restarted anyway. Upstream ends the one and starts the other in one go.
+#[must_use]
+pub fn is_being_replaced(spec: &PodSpec, seen: &Observed, container: &Spec, init: bool, old: &Container) -> bool {
+    let outdated = || is_outdated(old, container) && restart::restarts(spec, container, init, old.exit_code);
+    old.state == State::Exited && (seen.replacing.contains(&old.id) || outdated())
+}
+
 /// `namespace`, `name` and `uid` of a pod, empty where it has none.
 #[must_use]
 pub fn identity(pod: &Pod) -> (&str, &str, &str) {
@@ -272,7 +288,9 @@ pub(crate) mod tests {
     /// A world from text, a line a thing:
     /// `sandbox ATTEMPT ready|dead` has the id `s<attempt>`;
     /// `NAME ATTEMPT running|created|unknown|exited=CODE [@SANDBOX] [finished=SECONDS] [outdated] [ready] [started] [unhealthy] [unstarted]` has the id `<name><attempt>`;
-    /// `backoff NAME DELAY`, `waiting NAME REASON UNTIL`. Newest first is worked out from the attempts.
+    /// `backoff NAME DELAY`, `waiting NAME REASON UNTIL`, `replacing ID`, `resize GENERATION`,
+    /// `given NAME RESOURCES` with resources in JSON (`given NAME` for none), `usage ID BYTES`,
+    /// `cgroup [now.FIELD=N] [wanted.FIELD=N] [usage=N]`. Newest first is worked out from the attempts.
     pub(crate) fn world(spec: &PodSpec, text: &str) -> Observed {
         let mut seen = Observed { host_ips: vec!["192.0.2.1".into()], ..Observed::default() };
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
@@ -290,6 +308,25 @@ pub(crate) mod tests {
                 "backoff" => {
                     let delay = jiff::SignedDuration::from_secs(number(2).into());
                     seen.backoff.insert(words[1].into(), backoff::Backoff { delay, restarted_at: at(900) });
+                }
+                "replacing" => drop(seen.replacing.insert(words[1].into())),
+                "resize" => seen.resize.under_way = Some(number(1).into()),
+                "given" => {
+                    let resources = words.get(2).map_or("{}", |text| *text);
+                    let resources = serde_json::from_str(resources).expect("resources");
+                    seen.resize.actuated.insert(words[1].into(), resources);
+                }
+                "usage" => drop(seen.resize.usage.insert(words[1].into(), number(2).into())),
+                "cgroup" => {
+                    let of = |key: &str| words.iter().find_map(|w| w.strip_prefix(key)?.parse::<i64>().ok());
+                    let limits = |side: &str| Limits {
+                        shares: of(&format!("{side}.shares=")).unwrap_or(0),
+                        quota: of(&format!("{side}.quota=")).unwrap_or(0),
+                        memory: of(&format!("{side}.memory=")).unwrap_or(0),
+                        pids: 0,
+                    };
+                    let cgroup = resize::PodCgroup { now: limits("now"), wanted: limits("wanted"), usage: of("usage=") };
+                    seen.resize.cgroup = Some(cgroup);
                 }
                 "waiting" => {
                     let why = Waiting { reason: words[2].into(), message: "why".into(), retry_at: at(number(3).into()) };

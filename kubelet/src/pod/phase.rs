@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodSpec};
 
 use super::restart::restarts;
-use super::{Observed, State, is_sidecar};
+use super::{Observed, State, is_being_replaced, is_sidecar};
 
 /// How a container stands, for the phase.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,10 @@ pub fn finished(spec: &PodSpec, seen: &Observed) -> bool {
     let stays_down = |name: &str, init: bool| {
         let container = spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name);
         match (container, seen.newest(name)) {
-            (Some(container), Some(old)) => (old.state == State::Exited && !restarts(spec, container, init, old.exit_code)).then_some(old),
+            (Some(container), Some(old)) => {
+                let again = restarts(spec, container, init, old.exit_code) || is_being_replaced(spec, seen, container, init, old);
+                (old.state == State::Exited && !again).then_some(old)
+            }
             _ => None,
         }
     };

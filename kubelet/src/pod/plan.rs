@@ -8,8 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec};
 
 use super::backoff::Backoff;
+use super::resize::Resource;
 use super::restart::restarts;
-use super::{Container, Ending, Observed, State, ephemeral_spec, grace_seconds, is_outdated, is_sidecar};
+use super::{Container, Ending, Observed, State, ephemeral_spec, grace_seconds, is_being_replaced, is_outdated, is_sidecar, resize};
+use crate::cgroups::Limits;
 use crate::probes::Failed;
 
 /// A container that is killed has at least this long: preStop hooks may use the grace up (upstream's minimum).
@@ -38,6 +40,8 @@ pub enum PodAction {
         grace: i64,
         /// Why, for the event `Killing`.
         why: String,
+        /// Whether another is to take its place whatever the restart policy says.
+        replaced: bool,
     },
     /// Pull the image, make and start a container. `attempt` is its restart count.
     StartContainer {
@@ -54,6 +58,25 @@ pub enum PodAction {
         name: String,
         /// The end of the back-off.
         until: Timestamp,
+    },
+    /// Change what the pod's cgroup may use. 0 leaves an amount as it is.
+    ResizePod {
+        /// The new amounts.
+        limits: Limits,
+    },
+    /// Give a running container the memory or the CPU that is allocated to it.
+    ResizeContainer {
+        /// The runtime's id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// Which of the two.
+        resource: Resource,
+    },
+    /// A resize cannot go on now.
+    FailResize {
+        /// Why.
+        message: String,
     },
     /// Look again then.
     WaitUntil(Timestamp),
@@ -91,6 +114,7 @@ fn end(spec: &PodSpec, seen: &Observed, ending: &Ending, now: Timestamp) -> Vec<
         name: c.name.clone(),
         grace,
         why: format!("Stopping container {}", c.name),
+        replaced: false,
     };
     let sidecars: Vec<&str> = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c)).map(|c| c.name.as_str()).collect();
     let running: Vec<&Container> = seen.containers.iter().filter(|c| matches!(c.state, State::Running | State::Unknown)).collect();
@@ -116,6 +140,7 @@ fn make_sandbox(spec: &PodSpec, seen: &Observed, now: Timestamp) -> Vec<PodActio
             name: c.name.clone(),
             grace: spec.termination_grace_period_seconds.unwrap_or(30).max(LEAST_GRACE.as_secs()),
             why: "Pod sandbox changed, it will be killed and re-created.".to_owned(),
+            replaced: false,
         })
         .chain(seen.sandboxes.iter().filter(|s| s.ready).map(|s| PodAction::StopSandbox { id: s.id.clone() }))
         .collect();
@@ -124,7 +149,7 @@ fn make_sandbox(spec: &PodSpec, seen: &Observed, now: Timestamp) -> Vec<PodActio
     }
     let to_run = spec.containers.iter().any(|c| match seen.newest(&c.name) {
         None => true,
-        Some(old) => old.state != State::Exited || restarts(spec, c, false, old.exit_code),
+        Some(old) => old.state != State::Exited || restarts(spec, c, false, old.exit_code) || is_being_replaced(spec, seen, c, false, old),
     });
     let failed_init = spec.init_containers.iter().flatten().filter(|c| !is_sidecar(c)).any(|c| {
         seen.newest(&c.name).is_some_and(|old| old.state == State::Exited && old.exit_code != 0 && !restarts(spec, c, true, old.exit_code))
@@ -138,7 +163,8 @@ fn make_sandbox(spec: &PodSpec, seen: &Observed, now: Timestamp) -> Vec<PodActio
     }
 }
 
-/// Runs the containers in the sandbox: ephemeral ones at any time, init containers one after another, then the rest.
+/// Runs the containers in the sandbox: ephemeral ones at any time, init containers one after another, then the rest. A resize goes before
+/// what is started: a container may need the room.
 fn run(pod: &Pod, spec: &PodSpec, seen: &Observed, sandbox: &str, now: Timestamp) -> Vec<PodAction> {
     let mut steps = Steps { pod, spec, seen, sandbox, now, actions: vec![] };
     for container in spec.ephemeral_containers.iter().flatten().map(ephemeral_spec) {
@@ -146,6 +172,7 @@ fn run(pod: &Pod, spec: &PodSpec, seen: &Observed, sandbox: &str, now: Timestamp
             steps.start(&container, None);
         }
     }
+    steps.resize();
     if steps.init() {
         for container in &spec.containers {
             steps.keep_running(container, false);
@@ -164,6 +191,14 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
+    /// The next step of a resize, unless the last one failed a moment ago.
+    fn resize(&mut self) {
+        match self.seen.resize.failure.as_ref().filter(|f| f.retry_at > self.now) {
+            Some(failure) => self.actions.push(PodAction::WaitUntil(failure.retry_at)),
+            None => self.actions.extend(resize::step(self.spec, self.seen)),
+        }
+    }
+
     /// Whether all init containers are past, so that the others may run.
     fn init(&mut self) -> bool {
         let init = self.spec.init_containers.as_deref().unwrap_or_default();
@@ -206,7 +241,8 @@ impl Steps<'_> {
         let will = if again { ", will be restarted" } else { "" };
         let name = &container.name;
         match old.state {
-            // What has changed has no back-off: nothing is known against it.
+            // What takes the place of another has no back-off: nothing is known against it.
+            State::Exited if is_being_replaced(self.spec, self.seen, container, init, old) => self.start(container, None),
             State::Exited if old.sandbox != self.sandbox || is_outdated(old, container) => {
                 if restarts(self.spec, container, init, old.exit_code) {
                     self.start(container, None);
@@ -219,13 +255,18 @@ impl Steps<'_> {
             }
             // Its start failed or was cut short. The next one replaces it.
             State::Created => self.start(container, Some(old.created_at)),
-            State::Unknown => self.kill(old, container, format!("Container {name} is in unknown state, try killing it before restart")),
+            State::Unknown => {
+                self.kill(old, container, format!("Container {name} is in unknown state, try killing it before restart"), false);
+            }
             State::Running if is_outdated(old, container) => {
-                self.kill(old, container, format!("Container {name} definition changed, will be restarted"));
+                self.kill(old, container, format!("Container {name} definition changed, will be restarted"), true);
             }
             State::Running => match self.seen.probes.get(&old.id).and_then(|o| o.failed) {
-                Some(Failed::Liveness) => self.kill(old, container, format!("Container {name} failed liveness probe{will}")),
-                Some(Failed::Startup) => self.kill(old, container, format!("Container {name} failed startup probe{will}")),
+                Some(Failed::Liveness) => self.kill(old, container, format!("Container {name} failed liveness probe{will}"), false),
+                Some(Failed::Startup) => self.kill(old, container, format!("Container {name} failed startup probe{will}"), false),
+                None if resize::requires_restart(container, self.seen) => {
+                    self.kill(old, container, format!("Container {name} resize requires restart"), true);
+                }
                 None => {}
             },
         }
@@ -244,7 +285,7 @@ impl Steps<'_> {
         self.actions.push(PodAction::StartContainer { attempt: next_attempt(self.seen, &name), name, after: ended });
     }
 
-    fn kill(&mut self, old: &Container, container: &Spec, why: String) {
+    fn kill(&mut self, old: &Container, container: &Spec, why: String, replaced: bool) {
         let probe = match self.seen.probes.get(&old.id).and_then(|o| o.failed) {
             Some(Failed::Liveness) => container.liveness_probe.as_ref(),
             Some(Failed::Startup) => container.startup_probe.as_ref(),
@@ -252,7 +293,7 @@ impl Steps<'_> {
         };
         let grace = probe.and_then(|p| p.termination_grace_period_seconds).unwrap_or_else(|| grace_seconds(self.pod));
         let grace = grace.max(LEAST_GRACE.as_secs());
-        self.actions.push(PodAction::KillContainer { id: old.id.clone(), name: container.name.clone(), grace, why });
+        self.actions.push(PodAction::KillContainer { id: old.id.clone(), name: container.name.clone(), grace, why, replaced });
     }
 }
 

@@ -6,15 +6,17 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
-    Pod, PodIP, PodSpec, PodStatus, VolumeMountStatus,
+    Pod, PodIP, PodSpec, PodStatus, ResourceRequirements, VolumeMountStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff::{Backoff, go_duration};
 use super::condition::conditions;
 use super::phase::phase;
 use super::restart::restarts;
-use super::{Container, Observed, State, ephemeral_spec, host_network, identity, is_outdated, is_sidecar, is_terminal, qos};
+use super::{Container, Observed, State, ephemeral_spec, host_network, identity, is_being_replaced, is_sidecar, is_terminal, qos};
+use crate::resources::{self, Amounts};
 
 /// What a container is in its pod.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,7 +106,7 @@ fn container_status(pod: &Pod, spec: &PodSpec, seen: &Observed, container: &Spec
     let previous = lists.into_iter().flatten().flatten().find(|s| s.name == *name);
     let newest = seen.newest(name);
     if let (Some(old), Some(before)) = (newest, previous)
-        && is_being_replaced(spec, seen, container, kind, old)
+        && is_replaced_unseen(spec, seen, container, kind, old)
         && before.state.as_ref().is_some_and(|s| s.running.is_some())
     {
         return before.clone();
@@ -149,8 +151,8 @@ fn container_status(pod: &Pod, spec: &PodSpec, seen: &Observed, container: &Spec
             .resources
             .as_ref()
             .and_then(|r| r.requests.clone())
-            .filter(|_| runs.is_some() && kind != Kind::Ephemeral),
-        resources: container.resources.clone().filter(|_| runs.is_some() && kind != Kind::Ephemeral),
+            .filter(|_| newest.is_some() && kind != Kind::Ephemeral),
+        resources: (newest.is_some() && kind != Kind::Ephemeral).then(|| resources_of(container, runs, seen)),
         volume_mounts: some(container.volume_mounts.iter().flatten().map(mount_status).collect()),
         allocated_resources_status: None,
         stop_signal: None,
@@ -158,16 +160,42 @@ fn container_status(pod: &Pod, spec: &PodSpec, seen: &Observed, container: &Spec
     }
 }
 
-/// Whether the container was ended because its spec has changed, and what replaces it starts at once. Upstream does both in one go,
-/// so that nobody sees the moment between them; clients count on that.
-fn is_being_replaced(spec: &PodSpec, seen: &Observed, container: &Spec, kind: Kind, old: &Container) -> bool {
-    old.state == State::Exited
-        && is_outdated(old, container)
-        && kind != Kind::Ephemeral
-        && restarts(spec, container, kind != Kind::Regular, old.exit_code)
+/// Whether nobody is to see that the container has ended, because another takes its place in a moment; clients count on that. When it
+/// could not, they are told.
+fn is_replaced_unseen(spec: &PodSpec, seen: &Observed, container: &Spec, kind: Kind, old: &Container) -> bool {
+    let here = || seen.usable_sandbox(spec).is_some_and(|s| s.id == old.sandbox);
+    kind != Kind::Ephemeral
+        && is_being_replaced(spec, seen, container, kind != Kind::Regular, old)
         && seen.ending.is_none()
         && !seen.waiting.contains_key(&container.name)
-        && seen.usable_sandbox(spec).is_some_and(|s| s.id == old.sandbox)
+        && (seen.replacing.contains(&old.id) || here())
+}
+
+/// What a container has: what it was given, or what the runtime says when that is something else; what is allocated while it does not run.
+fn resources_of(container: &Spec, running: Option<&Container>, seen: &Observed) -> ResourceRequirements {
+    let allocated = || container.resources.clone().unwrap_or_default();
+    let Some(running) = running else { return allocated() };
+    let mut given = seen.resize.actuated.get(&container.name).cloned().unwrap_or_else(allocated);
+    let amounts = given.clone();
+    let milli = |list: &Option<Amounts>| resources::milli(list.as_ref(), "cpu").unwrap_or(0);
+    let Some(limits) = running.limits else { return given };
+    // The kernel keeps shares and quotas: an amount that comes to the same is shown as it was written.
+    let (request, limit) = (milli(&amounts.requests), milli(&amounts.limits));
+    if limits.shares > 0 && request > 0 && limits.shares != resources::shares(request) {
+        set(&mut given.requests, "cpu", format!("{}m", resources::milli_of_shares(limits.shares)));
+    }
+    if limits.quota > 0 && limit > 0 && limits.quota != resources::quota(limit) {
+        set(&mut given.limits, "cpu", format!("{}m", resources::milli_of_quota(limits.quota)));
+    }
+    let memory = resources::whole(amounts.limits.as_ref(), "memory").unwrap_or(0);
+    if limits.memory > 0 && memory > 0 && limits.memory != memory {
+        set(&mut given.limits, "memory", limits.memory.to_string());
+    }
+    given
+}
+
+fn set(list: &mut Option<Amounts>, name: &str, amount: String) {
+    list.get_or_insert_default().insert(name.to_owned(), Quantity(amount));
 }
 
 fn mount_status(mount: &k8s_openapi::api::core::v1::VolumeMount) -> VolumeMountStatus {

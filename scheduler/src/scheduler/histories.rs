@@ -267,6 +267,46 @@ fn only_what_could_cure_a_refusal_wakes_the_pod() {
 }
 
 #[test]
+fn a_resize_that_gives_room_back_wakes_the_pod_that_needs_it() {
+    check(
+        "
+        node a cpu=2
+        pod q on=a cpu=2
+        pod p cpu=1
+        step
+        after 2
+        pod q on=a cpu=3
+        lengths
+        pod q on=a cpu=1
+        lengths
+        step",
+        expect![[r#"
+            p Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
+            active 0 backoff 0 unschedulable 1 gated 0; 1 nodes, 1 pods, 0 assumed
+            active 1 backoff 0 unschedulable 0 gated 0; 1 nodes, 1 pods, 0 assumed
+            bind p to a
+        "#]],
+    );
+}
+
+#[test]
+fn a_waiting_pod_that_is_resized_is_tried_again() {
+    check(
+        "
+        node a cpu=2
+        pod p cpu=3
+        step
+        after 2
+        pod p cpu=1
+        step",
+        expect![[r#"
+            p Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.
+            bind p to a
+        "#]],
+    );
+}
+
+#[test]
 fn what_nothing_wakes_is_tried_again_after_five_minutes() {
     check(
         "

@@ -10,6 +10,7 @@ mod limits;
 mod lists;
 mod model;
 mod policies;
+mod resize;
 mod rules;
 mod secrets;
 mod several;

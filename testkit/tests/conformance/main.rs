@@ -17,6 +17,7 @@ mod framework;
 mod instrumentation;
 mod kubectl;
 mod network;
+mod newer;
 mod node;
 mod scheduling;
 mod storage;
@@ -119,6 +120,14 @@ const CLIENTS: &[(&str, &[Behaviour])] = &[
     ("clients/python", clients::python::BEHAVIOURS),
 ];
 
+/// Behaviours that upstream's suite has come to ask since 1.28, and others of what is newer than that.
+const NEWER: &[(&str, &[Behaviour])] = &[
+    ("newer/pod_generation", newer::pod_generation::BEHAVIOURS),
+    ("newer/pod_resize", newer::pod_resize::BEHAVIOURS),
+    ("newer/pod_resize_refused", newer::pod_resize_refused::BEHAVIOURS),
+    ("newer/pod_resize_waits", newer::pod_resize_waits::BEHAVIOURS),
+];
+
 fn main() -> ExitCode {
     if let Err(difference) = run::agrees_with_the_list(FILES) {
         eprintln!("{difference}");
@@ -126,7 +135,8 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(run::AT_ONCE);
-    let conclusion = libtest_mimic::run(&arguments, [run::trials(FILES), run::trials(CLIENTS)].into_iter().flatten().collect());
+    let conclusion =
+        libtest_mimic::run(&arguments, [run::trials(FILES), run::trials(NEWER), run::trials(CLIENTS)].into_iter().flatten().collect());
     eprint!("{}", run::unsteady());
     if let Err(error) = cluster::take_down() {
         eprintln!("taking the cluster down: {error:#}");

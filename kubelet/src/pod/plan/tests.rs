@@ -18,7 +18,12 @@ fn check_with(spec: &str, text: &str, change: impl FnOnce(&mut Observed), expect
     let line = |action: &PodAction| match action {
         PodAction::CreateSandbox { attempt } => format!("create sandbox {attempt}\n"),
         PodAction::StopSandbox { id } => format!("stop sandbox {id}\n"),
-        PodAction::KillContainer { id, grace, why, .. } => format!("kill {id} in {grace}s: {why}\n"),
+        PodAction::KillContainer { id, grace, why, replaced, .. } => {
+            format!("kill {id} in {grace}s{}: {why}\n", if *replaced { ", then replace" } else { "" })
+        }
+        PodAction::ResizePod { limits } => format!("pod cgroup: {limits:?}\n"),
+        PodAction::ResizeContainer { id, resource, .. } => format!("resize {id}: {resource:?}\n"),
+        PodAction::FailResize { message } => format!("resize fails: {message}\n"),
         PodAction::StartContainer { name, attempt, after } => {
             format!("start {name} {attempt}{}\n", after.map_or(String::new(), |a| format!(" after {}", a.as_second())))
         }
@@ -254,7 +259,7 @@ fn probes_and_changed_specs_kill() {
         ONE,
         "sandbox 0 ready\na 0 running outdated",
         expect![[r#"
-        kill a0 in 30s: Container a definition changed, will be restarted
+        kill a0 in 30s, then replace: Container a definition changed, will be restarted
     "#]],
     );
     check(
@@ -262,6 +267,33 @@ fn probes_and_changed_specs_kill() {
         "sandbox 0 ready\na 0 exited=1 outdated\nbackoff a 40",
         expect![[r#"
         start a 1
+    "#]],
+    );
+}
+
+#[test]
+fn a_container_of_another_spec_is_replaced_whatever_the_policy() {
+    check(
+        NEVER,
+        "sandbox 0 ready\na 0 running outdated",
+        expect![[r#"
+        kill a0 in 30s, then replace: Container a definition changed, will be restarted
+    "#]],
+    );
+    check(
+        NEVER,
+        "sandbox 0 ready\na 0 exited=143 outdated\nreplacing a0\nbackoff a 40",
+        expect![[r#"
+        start a 1
+    "#]],
+    );
+    // It had ended before its spec changed.
+    check(NEVER, "sandbox 0 ready\na 0 exited=0 outdated", expect![""]);
+    check(
+        NEVER,
+        "sandbox 0 dead\na 0 exited=143 outdated\nreplacing a0",
+        expect![[r#"
+        create sandbox 1
     "#]],
     );
 }

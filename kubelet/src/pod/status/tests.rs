@@ -114,6 +114,148 @@ fn a_container_of_another_spec_is_told_of_until_it_is_replaced() {
 }
 
 #[test]
+fn a_container_that_is_replaced_whatever_the_policy_is_told_of_too() {
+    let never = r#"{"restartPolicy":"Never","containers":[{"name":"a","image":"i"}]}"#;
+    let pod: PodSpec = serde_json::from_str(never).expect("a spec");
+    let running = world(&pod, "sandbox 0 ready\na 0 running");
+    let previous = status(&Pod { spec: Some(pod), ..Pod::default() }, &running, at(990));
+    let told = expect![[r#"
+        Running  10.244.0.0
+        PodReadyToStartContainers
+        Initialized
+        Ready
+        ContainersReady
+        PodScheduled
+        a 0 ready started: running / -
+    "#]];
+    check_with(never, "sandbox 0 ready\na 0 exited=143 outdated\nreplacing a0", |seen| seen.previous = previous.clone(), told);
+    // It could not be replaced, and nothing will be started again.
+    check_with(
+        never,
+        "sandbox 0 ready\na 0 exited=143 outdated\nwaiting a ErrImagePull 1010",
+        |seen| seen.previous = previous.clone(),
+        expect![[r#"
+            Failed  10.244.0.0
+            PodReadyToStartContainers
+            Initialized
+            not Ready PodFailed
+            not ContainersReady PodFailed
+            PodScheduled
+            a 0: terminated 143 Error / -
+        "#]],
+    );
+}
+
+/// What a status says of resources, a line a container, and of resizes.
+#[track_caller]
+fn check_resources(spec: &str, text: &str, change: impl FnOnce(&mut Observed), expected: Expect) {
+    let pod = Pod { spec: Some(serde_json::from_str(spec).expect("a spec")), ..Pod::default() };
+    let mut seen = world(pod.spec.as_ref().expect("set"), text);
+    change(&mut seen);
+    let s = status(&pod, &seen, at(1000));
+    let mut out = String::new();
+    for c in s.init_container_statuses.iter().chain(&s.container_statuses).flatten() {
+        out += &format!("{} {} allocated {}\n", c.name, json(&c.resources), json(&c.allocated_resources));
+    }
+    for c in s.conditions.iter().flatten().filter(|c| c.type_.starts_with("PodResize")) {
+        let word = |o: &Option<String>| o.clone().unwrap_or_default();
+        out += &format!("{} {} {} {} of {:?}\n", c.type_, c.status, word(&c.reason), word(&c.message), c.observed_generation);
+    }
+    expected.assert_eq(&out);
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("JSON")
+}
+
+const ASKS: &str = r#"{"containers":[{"name":"a","resources":{"requests":{"cpu":"25m","memory":"40Mi"},"limits":{"cpu":"35m"}}}]}"#;
+
+#[test]
+fn resources_are_those_that_a_container_was_given() {
+    // Nothing is there yet.
+    check_resources(
+        ASKS,
+        "sandbox 0 ready",
+        |_| {},
+        expect![[r#"
+        a null allocated null
+    "#]],
+    );
+    check_resources(
+        ASKS,
+        "sandbox 0 ready\na 0 running\ngiven a {\"requests\":{\"cpu\":\"20m\"}}",
+        |_| {},
+        expect![[r#"
+            a {"requests":{"cpu":"20m"}} allocated {"cpu":"25m","memory":"40Mi"}
+        "#]],
+    );
+    // It has ended: what it would be given.
+    check_resources(
+        ASKS,
+        "sandbox 0 ready\na 0 exited=0\ngiven a {\"requests\":{\"cpu\":\"20m\"}}",
+        |_| {},
+        expect![[r#"
+            a {"limits":{"cpu":"35m"},"requests":{"cpu":"25m","memory":"40Mi"}} allocated {"cpu":"25m","memory":"40Mi"}
+        "#]],
+    );
+    check_resources(
+        r#"{"containers":[{"name":"a"}]}"#,
+        "sandbox 0 ready\na 0 running",
+        |_| {},
+        expect![[r#"
+        a {} allocated null
+    "#]],
+    );
+}
+
+#[test]
+fn what_the_runtime_says_counts_where_it_is_something_else() {
+    let with = |shares, quota| {
+        move |seen: &mut Observed| seen.containers[0].limits = Some(crate::cgroups::Limits { shares, quota, memory: 5, pids: 0 })
+    };
+    let same = expect![[r#"
+        a {"limits":{"cpu":"35m"},"requests":{"cpu":"25m","memory":"40Mi"}} allocated {"cpu":"25m","memory":"40Mi"}
+    "#]];
+    check_resources(ASKS, "sandbox 0 ready\na 0 running", with(25, 3500), same);
+    check_resources(
+        ASKS,
+        "sandbox 0 ready\na 0 running",
+        with(512, 50_000),
+        expect![[r#"
+            a {"limits":{"cpu":"500m"},"requests":{"cpu":"500m","memory":"40Mi"}} allocated {"cpu":"25m","memory":"40Mi"}
+        "#]],
+    );
+}
+
+#[test]
+fn conditions_of_resizes() {
+    use crate::pod::Waiting;
+    use crate::pod::resize::{DEFERRED, Pending};
+    let pending = |seen: &mut Observed| {
+        seen.resize.pending = Some(Pending { reason: DEFERRED, message: "no room".into(), generation: Some(3) });
+        seen.resize.failure = Some(Waiting { reason: "Error".into(), message: "refused".into(), retry_at: at(1005) });
+    };
+    check_resources(
+        r#"{"containers":[{"name":"a"}]}"#,
+        "sandbox 0 ready\na 0 running\nresize 2",
+        pending,
+        expect![[r#"
+        a {} allocated null
+        PodResizePending True Deferred no room of Some(3)
+        PodResizeInProgress True Error refused of Some(2)
+    "#]],
+    );
+    check_resources(
+        r#"{"restartPolicy":"Never","containers":[{"name":"a"}]}"#,
+        "sandbox 0 ready\na 0 exited=0\nresize 2",
+        pending,
+        expect![[r#"
+            a {} allocated null
+        "#]],
+    );
+}
+
+#[test]
 fn initialising() {
     check(
         INIT,

@@ -10,6 +10,7 @@ mod mounts;
 mod naming;
 mod probes;
 pub(crate) mod qos;
+mod resize;
 pub(crate) mod scheduling;
 mod security;
 pub mod spec;
@@ -35,7 +36,7 @@ pub fn row() -> Resource {
         .status()
         .generation()
         .part("ephemeralcontainers", &["/spec/ephemeralContainers"])
-        .part("resize", &["/spec/containers", "/spec/initContainers", "/spec/resources"])
+        .part("resize", &["/spec/containers", "/spec/initContainers"])
         .custom("binding", ("", "v1", "Binding"), &["create"])
         .custom("eviction", ("policy", "v1", "Eviction"), &["create"])
         .custom("log", ("", "v1", "Pod"), &["get"])
@@ -67,6 +68,19 @@ fn is_terminal(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
+/// A writer that does not know of observed generations (KEP-5067) does not clear them.
+fn keep_observed_generations(new: &mut Pod, old: &Pod) {
+    let (Some(new), Some(old)) = (&mut new.status, &old.status) else { return };
+    let given = |generation: &Option<i64>| generation.is_some_and(|g| g != 0);
+    if !given(&new.observed_generation) {
+        new.observed_generation = old.observed_generation;
+    }
+    for condition in new.conditions.iter_mut().flatten().filter(|c| !given(&c.observed_generation)) {
+        let before = old.conditions.iter().flatten().find(|c| c.type_ == condition.type_);
+        condition.observed_generation = before.and_then(|c| c.observed_generation);
+    }
+}
+
 impl Rules<Pod> for PodRules {
     fn default(&self, pod: &mut Pod) {
         if let Some(spec) = &mut pod.spec {
@@ -95,7 +109,9 @@ impl Rules<Pod> for PodRules {
                 {
                     new.qos_class.clone_from(&old.qos_class);
                 }
+                keep_observed_generations(new, old);
             }
+            "resize" => resize::prepare(new, old),
             _ => new.status.clone_from(&old.status),
         }
     }
@@ -128,7 +144,7 @@ impl Rules<Pod> for PodRules {
         match part {
             "status" => update::validate_status(new, old, errors),
             "ephemeralcontainers" => update::validate_ephemeral(new, old, errors),
-            "resize" => update::validate_resize(new, old, errors),
+            "resize" => resize::validate(new, old, errors),
             _ => {}
         }
     }

@@ -1,10 +1,10 @@
-//! What may change in a pod: little of its spec, its status by the kubelet, its ephemeral containers and resources through subresources.
+//! What may change in a pod: little of its spec, its status by the kubelet, its ephemeral containers through their subresource.
 
 use api::field::{Errors, Path};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 use serde_json::Value;
 
-use super::{qos, spec};
+use super::spec;
 use crate::resources::equality::same;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -166,49 +166,6 @@ pub(super) fn validate_ephemeral(new: &Pod, old: &Pod, errors: &mut Errors) {
     spec::validate(new, &Path::new("spec"), errors);
 }
 
-/// Checks a change of what a pod's containers ask for: amounts of CPU and memory alone, within the class of service.
-pub(super) fn validate_resize(new: &Pod, old: &Pod, errors: &mut Errors) {
-    const ONLY: &str = "only cpu and memory resources are mutable";
-    let (Some(new), Some(old)) = (&new.spec, &old.spec) else { return };
-    let path = Path::new("spec");
-    spec::validate(new, &path, errors);
-    if qos::class(new) != qos::class(old) {
-        errors.invalid(&path, qos::class(new), "Pod QOS Class may not change as a result of resizing");
-    }
-    let mut rest = new.clone();
-    let pairs = rest.containers.iter_mut().zip(&old.containers);
-    let init = rest.init_containers.iter_mut().flatten().zip(old.init_containers.iter().flatten());
-    for (c, before) in pairs.chain(init) {
-        take_back_amounts(&mut c.resources, before.resources.as_ref());
-        c.resize_policy.clone_from(&before.resize_policy);
-    }
-    take_back_amounts(&mut rest.resources, old.resources.as_ref());
-    if !same(&rest, old) {
-        errors.forbidden(&path, &format!("{ONLY}\n{}", differences(&rest, old)));
-    }
-}
-
-fn take_back_amounts(resources: &mut Option<ResourceRequirements>, before: Option<&ResourceRequirements>) {
-    let Some(now) = resources else { return };
-    let empty = ResourceRequirements::default();
-    let before = before.unwrap_or(&empty);
-    for (list, old) in [(&mut now.limits, &before.limits), (&mut now.requests, &before.requests)] {
-        for name in ["cpu", "memory"] {
-            match old.as_ref().and_then(|o| o.get(name)) {
-                Some(amount) => {
-                    list.get_or_insert_default().insert(name.to_owned(), amount.clone());
-                }
-                None => {
-                    list.as_mut().map(|l| l.remove(name));
-                }
-            }
-        }
-        if list.as_ref().is_some_and(|l| l.is_empty()) && old.is_none() {
-            *list = None;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::row;
@@ -272,14 +229,6 @@ mod tests {
             "ephemeralcontainers",
             &debug("{name: d, image: i}"),
             &debug("{name: e, image: i, ports: [{containerPort: 1}]}"),
-        ));
-        let asks = |cpu: &str| pod(&format!("containers: [{{name: c, image: i, resources: {{requests: {{{cpu}}}}}}}]"));
-        assert_eq!(part_errors(row(), "resize", &asks("cpu: 1"), &asks("cpu: 2")), "");
-        expect![[r#"spec: Invalid value: "BestEffort": Pod QOS Class may not change as a result of resizing"#]].assert_eq(&part_errors(
-            row(),
-            "resize",
-            &asks("cpu: 1"),
-            &pod(ONE),
         ));
         let ended = |state: &str| {
             format!(
