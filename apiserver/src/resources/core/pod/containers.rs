@@ -151,7 +151,7 @@ fn validate_running(c: &Container, around: &Surroundings<'_>, path: &Path, error
 
 fn validate_one(c: &Container, around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
     validate_common(&Common::from(c), around, path, errors);
-    env::validate(c.env.as_deref(), c.env_from.as_deref(), path, errors);
+    env::validate(c.env.as_deref(), c.env_from.as_deref(), around.spec.volumes.as_deref().unwrap_or_default(), path, errors);
     let restarts = around.spec.restart_policy.as_deref().unwrap_or("");
     validate_resize_policies(c.resize_policy.as_deref().unwrap_or_default(), restarts, &path.child("resizePolicy"), errors);
 }
@@ -186,7 +186,7 @@ pub(super) fn validate(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     for (i, c) in spec.ephemeral_containers.iter().flatten().enumerate() {
         let path = path.child("ephemeralContainers").index(i);
         validate_common(&Common::from(c), &around, &path, errors);
-        env::validate(c.env.as_deref(), c.env_from.as_deref(), &path, errors);
+        env::validate(c.env.as_deref(), c.env_from.as_deref(), spec.volumes.as_deref().unwrap_or_default(), &path, errors);
         if !names.insert(&c.name) {
             errors.duplicate(&path.child("name"), &c.name);
         }
