@@ -57,8 +57,12 @@ impl Catalog {
         let mut selectable: HashMap<String, Vec<Selectable>> = HashMap::new();
         for row in rows.iter().filter(|r| !r.virtual_kind) {
             let fields = selectable.entry(row.storage_prefix()).or_default();
-            // Of a custom kind, each version's row names the same fields.
-            if (row.conversion.is_none() || row.schema.is_some()) && !row.selectable.is_empty() {
+            if row.schema.is_some() {
+                // Of a custom kind, each version has fields of its own.
+                for field in row.selectable.iter().filter(|f| !fields.contains(f)).cloned().collect::<Vec<_>>() {
+                    fields.push(field);
+                }
+            } else if row.conversion.is_none() && !row.selectable.is_empty() {
                 fields.clone_from(&row.selectable);
             }
         }

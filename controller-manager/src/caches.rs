@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::bootstrap::{BootstrapToken, ClusterInfo};
@@ -121,6 +121,7 @@ kinds! {
     services: Service, "v1", "services", true, {};
     stateful_sets: StatefulSet, "apps/v1", "statefulsets", true, {};
     storage_classes: StorageClass, "storage.k8s.io/v1", "storageclasses", false, {};
+    volume_attributes_classes: VolumeAttributesClass, "storage.k8s.io/v1", "volumeattributesclasses", false, {};
 }
 
 impl std::fmt::Debug for Caches {

@@ -40,6 +40,10 @@ pub fn refusal(pod: &Pod, others: &[Arc<Pod>], node: &Node, unsafe_sysctls: &[St
     if let Some(sysctl) = forbidden_sysctl(spec, unsafe_sysctls) {
         return refused("SysctlForbidden", format!("forbidden sysctl: {sysctl:?} not allowlisted"));
     }
+    if spec.security_context.as_ref().and_then(|c| c.supplemental_groups_policy.as_deref()) == Some("Strict") && !has_strict_groups(node) {
+        // Other runtimes take the field and give the groups of the image all the same (KEP-3619).
+        return refused("SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node".into());
+    }
     if !selects(spec, node) {
         return refused("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".into());
     }
@@ -88,6 +92,12 @@ fn forbidden_sysctl<'a>(spec: &'a PodSpec, allowed: &[String]) -> Option<&'a str
         let of_network = dotted.starts_with("net.") && host_network(spec);
         of_network || !(SAFE_SYSCTLS.contains(&dotted.as_str()) || on_list)
     })
+}
+
+/// Whether the node's runtime has said that it can keep a container to the groups that its pod names.
+fn has_strict_groups(node: &Node) -> bool {
+    let features = node.status.as_ref().and_then(|s| s.features.as_ref());
+    features.and_then(|f| f.supplemental_groups_policy) == Some(true)
 }
 
 fn selects(spec: &PodSpec, node: &Node) -> bool {
@@ -185,6 +195,12 @@ mod tests {
         check(
             json!({"containers": [{"name": "a"}]}),
             expect!["TaintToleration: Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {k: v}"],
+        );
+        check(
+            tolerant(json!({"containers": [{"name": "a"}], "securityContext": {"supplementalGroupsPolicy": "Strict"}})),
+            expect![
+                "SupplementalGroupsPolicyNotSupported: Pod was rejected: SupplementalGroupsPolicy=Strict is not supported in this node"
+            ],
         );
         check(
             json!({"containers": [], "securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}, {"name": "kernel.pid_max", "value": "1"}]}}),

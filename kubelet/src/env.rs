@@ -1,5 +1,5 @@
-//! The environment, command and arguments of a container: what its spec, config maps, secrets, the pod's fields and the
-//! Services around it make of them.
+//! The environment, command and arguments of a container: what its spec, config maps, secrets, files of its volumes, the
+//! pod's fields and the Services around it make of them.
 //!
 //! Everything here is plain: the objects come in as [`Sources`], variables come out. Later sources win over earlier
 //! ones: Service variables, then `envFrom`, then `env`. [`wanted`] says which objects have to be looked up first.
@@ -7,6 +7,7 @@
 
 mod expansion;
 mod field_ref;
+mod file_key_ref;
 mod resource_ref;
 mod services;
 
@@ -17,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 pub use expansion::{expand, expand_strict};
 pub use field_ref::{field_value, format_map};
+pub use file_key_ref::{File, FileName, files};
 pub use resource_ref::{container_named, resource_value};
 pub use services::service_variables;
 
@@ -38,6 +40,8 @@ pub struct Sources {
     pub config_maps: BTreeMap<String, ConfigMap>,
     /// Secrets that the container names; absent when there is none.
     pub secrets: BTreeMap<String, Secret>,
+    /// Files that the container's variables are in, those of [`files`].
+    pub files: BTreeMap<FileName, File>,
     /// Services of the pod's namespace, and `default/kubernetes`.
     pub services: Vec<Service>,
     /// The node.
@@ -178,6 +182,10 @@ fn value_from(pod: &Pod, container: &Container, source: &EnvVarSource, sources: 
             None => container,
         };
         return resource_value(container, &selector.resource, selector.divisor.as_ref(), &sources.node.allocatable).map(Some);
+    }
+    if let Some(r) = &source.file_key_ref {
+        let file = sources.files.get(&(r.volume_name.clone(), r.path.clone())).unwrap_or(&File::NoVolume);
+        return file_key_ref::value(file, &r.volume_name, &r.key, r.optional == Some(true));
     }
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let (found, optional, missing) = if let Some(r) = &source.config_map_key_ref {

@@ -121,12 +121,16 @@ pub async fn start_container(kubelet: &Kubelet, pod: &Arc<Pod>, name: &str, atte
     let image = kubelet.images.ensure(pod, &container, &secrets, &sandbox_config, || kubelet.clock.now()).await?;
 
     let pod_ips = if sandbox.host_network { kubelet.facts.host_ips.clone() } else { sandbox.ips.clone() };
-    let sources = sources(kubelet, pod, &container, &pod_ips).await.map_err(|e| error("CreateContainerConfigError", e))?;
-    let environment = env::environment(pod, &container, &sources).map_err(|e| error("CreateContainerConfigError", e.to_string()))?;
     let mounted = volumes::mount(&kubelet.volumes, pod).await.map_err(|e| {
         kubelet.events.pod(pod, None, Kind::Warning, "FailedMount", e.to_string());
         fail("ContainerCreating", e.to_string())
     })?;
+    let mut sources = sources(kubelet, pod, &container, &pod_ips).await.map_err(|e| error("CreateContainerConfigError", e))?;
+    for file in env::files(&container) {
+        let found = env::File::read(mounted.volumes.get(&file.0).map(|v| v.path.as_path()), &file.1);
+        sources.files.insert(file, found);
+    }
+    let environment = env::environment(pod, &container, &sources).map_err(|e| error("CreateContainerConfigError", e.to_string()))?;
     let mounts = mounts(kubelet, pod, &pod_spec, &container, &environment, &mounted, &pod_ips)
         .map_err(|e| error("CreateContainerConfigError", e))?;
     let target = target(kubelet, pod, &pod_spec, name);

@@ -62,6 +62,10 @@ fn pod_labels(pod: &Pod) -> HashMap<String, String> {
 pub fn sandbox(pod: &Pod, attempt: u32, node: &NodeSettings, logs: &Path, cgroup_parent: &str) -> Result<cri::PodSandboxConfig, String> {
     let (namespace, name, uid) = identity(pod);
     let spec = pod.spec.clone().unwrap_or_default();
+    if spec.host_users == Some(false) {
+        // Of no mapping is ever told to a runtime, so that a pod would run as the node's own users without knowing.
+        return Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces".to_owned());
+    }
     let hostname = if host_network(&spec) { String::new() } else { crate::hosts::names(pod, &node.dns.domain)?.hostname };
     let mut labels = pod_labels(pod);
     for (key, value) in pod.metadata.labels.iter().flatten() {

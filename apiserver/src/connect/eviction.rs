@@ -35,6 +35,7 @@ pub fn evict(call: Call, request: Request) -> BoxFuture<'static, Result<Response
             let budgets = budgets(&call, &pod)?;
             match budgets.as_slice() {
                 [] => {}
+                [budget] if !guards(&call.tree(budget)?, &pod) => {}
                 [budget] => spend(&call, budget, &pod, options.dry_run).await?,
                 _ => {
                     return Err(Status::internal(
@@ -43,12 +44,43 @@ pub fn evict(call: Call, request: Request) -> BoxFuture<'static, Result<Response
                 }
             }
         }
+        if !pod.is_deleting() {
+            let write = WriteOptions { dry_run: options.dry_run, ..WriteOptions::parse(&call)? };
+            update::rewrite(&call, &write, &|pod| Ok(marked(pod, &metadata::timestamp(call.now)))).await?;
+        }
         delete::delete(&call, &options).await?;
         let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
         let mut response = respond::with_type(201, "application/json", done.to_string());
         respond::warn(response.headers_mut(), &warnings);
         Ok(response)
     })
+}
+
+/// Whether a budget guards a pod: one that is not ready is guarded only where its going could leave too few, as the budget's
+/// `unhealthyPodEvictionPolicy` says (KEP-3017).
+fn guards(budget: &Value, pod: &Value) -> bool {
+    let ready = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let mut ready = ready.filter(|c| c["type"] == "Ready" && c["status"] == "True");
+    let number = |f: &str| budget["status"][f].as_i64().unwrap_or(0);
+    let enough = number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0;
+    ready.next().is_some() || !(budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || enough)
+}
+
+/// The pod with the condition that tells its controllers why it goes (KEP-3329).
+fn marked(pod: &Value, now: &str) -> Value {
+    let mut pod = pod.clone();
+    let old = pod.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let is_it = |c: &&Value| c["type"] == "DisruptionTarget";
+    let since = old.iter().find(is_it).filter(|c| c["status"] == "True").map_or_else(|| now.into(), |c| c["lastTransitionTime"].clone());
+    let mut condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+        "lastProbeTime": null, "lastTransitionTime": since,
+    });
+    if let Some(generation) = pod.meta().and_then(|m| m.get("generation")).cloned() {
+        condition["observedGeneration"] = generation;
+    }
+    pod["status"]["conditions"] = old.iter().filter(|c| !is_it(c)).cloned().chain([condition]).collect();
+    pod
 }
 
 /// The budgets that cover a pod.
@@ -119,6 +151,32 @@ fn spent(budget: &Value, pod: &str, now: &str) -> Result<Value, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pods_that_are_not_ready_are_guarded_where_too_few_would_be_left() {
+        let pod = |ready: &str| json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}});
+        let budget = |policy: Value, current: i64| json!({"spec": {"unhealthyPodEvictionPolicy": policy}, "status": {"currentHealthy": current, "desiredHealthy": 2}});
+        let cases =
+            [(Value::Null, 1, true), (Value::Null, 2, false), (json!("IfHealthyBudget"), 1, true), (json!("AlwaysAllow"), 1, false)];
+        for (policy, current, guarded) in cases {
+            assert_eq!(guards(&budget(policy.clone(), current), &pod("False")), guarded, "{policy} {current}");
+            assert!(guards(&budget(policy, current), &pod("True")), "who is ready counts");
+        }
+        assert!(guards(&json!({"status": {"currentHealthy": 0, "desiredHealthy": 0}}), &pod("False")));
+    }
+
+    #[test]
+    fn an_evicted_pod_says_so_once() {
+        let pod = json!({"metadata": {"generation": 3}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let once = marked(&pod, "then");
+        assert_eq!(once["status"]["conditions"][0]["type"], "Ready");
+        assert_eq!(
+            once["status"]["conditions"][1],
+            json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+                "lastProbeTime": null, "lastTransitionTime": "then", "observedGeneration": 3})
+        );
+        assert_eq!(marked(&once, "now"), once);
+    }
 
     #[test]
     fn a_budget_is_spent_and_then_refuses() {

@@ -132,6 +132,9 @@ fn refused(code: u16, text: &str, name: &str) -> Status {
     status
 }
 
+/// The streams of a container that can be read by themselves (KEP-3288).
+const LOG_STREAMS: [&str; 3] = ["All", "Stderr", "Stdout"];
+
 /// The rules of `PodLogOptions`.
 fn check_log_options(call: &Call) -> Result<(), Status> {
     let mut errors = api::field::Errors::new();
@@ -149,6 +152,13 @@ fn check_log_options(call: &Call) -> Result<(), Status> {
     }
     if call.query.get("sinceSeconds").is_some() && call.query.get("sinceTime").is_some() {
         errors.forbidden(&at("sinceSeconds"), "at most one of `sinceTime` or `sinceSeconds` may be specified");
+    }
+    if let Some(stream) = call.query.get("stream").filter(|s| !s.is_empty()) {
+        if !LOG_STREAMS.contains(&stream) {
+            errors.not_supported(&at("stream"), stream, &LOG_STREAMS);
+        } else if stream != "All" && call.query.get("tailLines").is_some() {
+            errors.forbidden(&at("tailLines"), "`tailLines` and specific `stream` are mutually exclusive for now");
+        }
     }
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid("", "PodLogOptions", &call.info.name, &errors)) }
 }

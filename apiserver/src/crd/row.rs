@@ -56,7 +56,7 @@ fn row(crd: &Value, version: &Value) -> Resource {
         verbs,
         subresources,
         columns: columns(version),
-        selectable: selectable(crd),
+        selectable: selectable(version),
         generation: Generation::Spec,
         unconditional_update: false,
         stored_as: (group.into(), plural.clone().into()),
@@ -101,10 +101,10 @@ fn columns(version: &Value) -> Vec<Column> {
     out
 }
 
-/// The selectable fields of every version, since they share a cache.
-fn selectable(crd: &Value) -> Vec<Selectable> {
+/// The selectable fields of a version.
+fn selectable(version: &Value) -> Vec<Selectable> {
     let mut out: Vec<Selectable> = vec![];
-    for field in items(crd, "/spec/versions").iter().flat_map(|v| items(v, "/selectableFields")) {
+    for field in items(version, "/selectableFields") {
         let path = text(field, "/jsonPath");
         let Some(pointer) = json_path::pointer(path) else { continue };
         let one = Selectable {

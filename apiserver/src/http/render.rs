@@ -117,6 +117,22 @@ impl Renderer {
         self.bytes(&self.whole(tree, true)?)
     }
 
+    /// An object that is not of the row's kind, as a whole answer: in a table where one is asked for and its kind has columns.
+    ///
+    /// # Errors
+    /// An object that the format cannot express.
+    pub fn apart(&self, tree: &Value) -> Result<Bytes, Status> {
+        if self.media.view != View::Table || tree["kind"] != "Scale" {
+            return bytes(tree, self.media.format);
+        }
+        let columns =
+            [Column::name(), Column::integer("Desired", "/spec/replicas"), Column::integer("Available", "/status/replicas"), Column::age()];
+        self.bytes(&json!({
+            "kind": "Table", "apiVersion": self.media.meta.api_version(), "metadata": {"resourceVersion": tree.resource_version()},
+            "columnDefinitions": definitions(&columns), "rows": [self.row_in(&columns, tree)],
+        }))
+    }
+
     /// An object on its own in the view that was asked for: in a table of one row where that is a table.
     fn whole(&self, tree: Value, columns: bool) -> Result<Value, Status> {
         if self.media.view != View::Table {
@@ -256,7 +272,11 @@ impl Renderer {
     }
 
     fn row_of(&self, object: &Value) -> Value {
-        let cells: Vec<Value> = self.row.columns.iter().map(|c| cell(c, object, self.now)).collect();
+        self.row_in(&self.row.columns, object)
+    }
+
+    fn row_in(&self, columns: &[Column], object: &Value) -> Value {
+        let cells: Vec<Value> = columns.iter().map(|c| cell(c, object, self.now)).collect();
         let shown = match self.include {
             Include::None => Value::Null,
             Include::Metadata => self.metadata_only(object),

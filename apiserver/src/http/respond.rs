@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::negotiate::Format;
-use super::render::{self, Renderer};
+use super::render::Renderer;
 use crate::verbs::{self, Reply};
 
 /// Answers smaller than this, in bytes, are not worth compressing (upstream's limit).
@@ -59,7 +59,7 @@ pub fn reply(reply: Reply, renderer: &Renderer) -> Result<Response, Status> {
         verbs::Body::Stored(bytes) => renderer.object(&bytes)?,
         verbs::Body::Written { wire, .. } if renderer.is_verbatim() => wire,
         verbs::Body::Object(tree) | verbs::Body::Written { tree, .. } => renderer.stored_tree(tree)?,
-        verbs::Body::Tree(tree) => render::bytes(&tree, media.format)?,
+        verbs::Body::Tree(tree) => renderer.apart(&tree)?,
     };
     let mut response = with_type(reply.code, media.format.content_type(), body);
     warn(response.headers_mut(), &reply.warnings);

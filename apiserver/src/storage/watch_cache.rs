@@ -7,10 +7,12 @@ use std::borrow::Borrow;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::entry::{Entry, Kind};
 use super::parsed::Parsed;
@@ -24,6 +26,8 @@ const WINDOW_MOST: usize = 16_384;
 const WINDOW_BYTES: usize = 8 << 20;
 /// Snapshots kept for lists that are read in pages.
 const SNAPSHOTS: usize = 8;
+/// For how long: as long as etcd keeps a revision at least. A token must expire when its revision is compacted, on every server alike.
+const SNAPSHOT_LIFE: Duration = Duration::from_secs(300);
 
 /// Something that happened to an object.
 #[derive(Debug, Clone)]
@@ -105,6 +109,14 @@ pub struct Snapshot {
     prefix: Box<str>,
     /// The entries, in the order of their keys.
     pub entries: Arc<[Arc<Entry>]>,
+    /// When it was taken.
+    at: Instant,
+}
+
+impl Snapshot {
+    fn is_of(&self, prefix: &str, revision: u64) -> bool {
+        self.revision == revision && *self.prefix == *prefix
+    }
 }
 
 /// The cache of one resource.
@@ -258,20 +270,23 @@ impl Cache {
 
     /// Keeps a listing for its next pages.
     pub fn keep(&self, prefix: &str, revision: u64, entries: &[Arc<Entry>]) {
+        let now = Instant::now();
         let mut inner = self.inner.write();
-        if inner.snapshots.iter().any(|s| s.revision == revision && *s.prefix == *prefix) {
+        inner.snapshots.retain(|s| now.duration_since(s.at) < SNAPSHOT_LIFE);
+        if inner.snapshots.iter().any(|s| s.is_of(prefix, revision)) {
             return;
         }
         if inner.snapshots.len() == SNAPSHOTS {
             inner.snapshots.pop_front();
         }
-        inner.snapshots.push_back(Snapshot { revision, prefix: prefix.into(), entries: entries.into() });
+        inner.snapshots.push_back(Snapshot { revision, prefix: prefix.into(), entries: entries.into(), at: now });
     }
 
-    /// A listing that was kept.
+    /// A listing that was kept, unless that is long ago.
     #[must_use]
     pub fn kept(&self, prefix: &str, revision: u64) -> Option<Snapshot> {
-        self.inner.read().snapshots.iter().find(|s| s.revision == revision && *s.prefix == *prefix).cloned()
+        let found = self.inner.read().snapshots.iter().find(|s| s.is_of(prefix, revision)).cloned();
+        found.filter(|s| s.at.elapsed() < SNAPSHOT_LIFE)
     }
 }
 
@@ -358,6 +373,20 @@ mod tests {
         assert_eq!(text(&cursor.take(1, ALL).unwrap()), "MODIFIED a@3");
         assert_eq!(text(&cursor.take(10, ALL).unwrap()), "DELETED b@4");
         assert_eq!(text(&cursor.take(10, ALL).unwrap()), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn listings_are_kept_for_a_while() {
+        let c = cache();
+        c.keep("ns/", 7, &[]);
+        tokio::time::advance(SNAPSHOT_LIFE / 2).await;
+        // The next page does not prolong it.
+        c.keep("ns/", 7, &[]);
+        assert!(c.kept("ns/", 7).is_some() && c.kept("ns/", 8).is_none() && c.kept("", 7).is_none());
+        tokio::time::advance(SNAPSHOT_LIFE / 2).await;
+        assert!(c.kept("ns/", 7).is_none());
+        c.keep("ns/", 8, &[]);
+        assert_eq!(c.inner.read().snapshots.len(), 1, "what is too old holds no memory once others come");
     }
 
     #[test]

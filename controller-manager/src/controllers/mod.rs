@@ -36,6 +36,7 @@ pub mod statefulset;
 pub mod taint_eviction;
 pub mod token_cleaner;
 pub mod ttl_after_finished;
+pub mod vac_protection;
 
 /// A controller, or none when its flags are not set.
 pub type Made = anyhow::Result<Option<Arc<dyn Controller>>>;
@@ -84,6 +85,7 @@ const SERVICES: (&str, &str) = ("v1", "Service");
 const SERVICE_ACCOUNTS: (&str, &str) = ("v1", "ServiceAccount");
 const STATEFUL_SETS: (&str, &str) = ("apps/v1", "StatefulSet");
 const STORAGE_CLASSES: (&str, &str) = ("storage.k8s.io/v1", "StorageClass");
+const VOLUME_ATTRIBUTES_CLASSES: (&str, &str) = ("storage.k8s.io/v1", "VolumeAttributesClass");
 
 fn some(controller: impl Controller) -> Made {
     Ok(Some(Arc::new(controller)))
@@ -363,5 +365,13 @@ pub const ALL: &[Row] = &[
         reads: &[JOBS],
         workers: |f| f.concurrent_ttl_after_finished_syncs,
         make: |_| some(ttl_after_finished::TtlAfterFinished),
+    },
+    Row {
+        name: "volumeattributesclass-protection-controller",
+        queue: "vacprotection",
+        component: "vac-protection-controller",
+        reads: &[VOLUME_ATTRIBUTES_CLASSES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES],
+        workers: |_| 1,
+        make: |_| some(vac_protection::VacProtection),
     },
 ];

@@ -13,6 +13,11 @@ fn sources() -> Sources {
     Sources {
         config_maps: [("cm".to_owned(), parse_map(json!({"data": {"k": "v", "a.b": "dotted"}})))].into(),
         secrets: [("s".to_owned(), parse_secret(json!({"data": {"pw": "aHVudGVy"}})))].into(),
+        files: [
+            (("data".to_owned(), "a.env".to_owned()), File::Text("A='from a file'\nB='b'\n".into())),
+            (("data".to_owned(), "none.env".to_owned()), File::Absent),
+        ]
+        .into(),
         services: vec![
             service("default", "kubernetes", "10.96.0.1", json!([{"name": "https", "port": 443}])),
             service("ns", "my-db", "10.96.0.9", json!([{"port": 53, "protocol": "UDP"}])),
@@ -59,6 +64,26 @@ fn earlier_variables_compose_into_later_ones() {
             B=a-$(C)-$(A)
             C=c
             E=
+        "#]],
+    );
+}
+
+#[test]
+fn files_of_volumes() {
+    check(
+        "env: [{name: FIRST, valueFrom: {fileKeyRef: {volumeName: data, path: a.env, key: A}}}, {name: SECOND, value: '$(FIRST)!'},
+          {name: THIRD, valueFrom: {fileKeyRef: {volumeName: data, path: none.env, key: A, optional: true}}}]",
+        false,
+        expect![[r#"
+            FIRST=from a file
+            SECOND=from a file!
+        "#]],
+    );
+    check(
+        "env: [{name: FIRST, valueFrom: {fileKeyRef: {volumeName: data, path: a.env, key: C}}}]",
+        false,
+        expect![[r#"
+            error: environment variable key "C" not found in file
         "#]],
     );
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use daemon::backoff::Backoff;
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeFeatures};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use tokio::time::Instant;
@@ -37,6 +37,7 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
         ready: false,
         closed: None,
         runtime: LastWord::default(),
+        features: None,
     };
     let mut backoff = Backoff::new(EAGER, kubelet.flags.node_status_update_frequency);
     loop {
@@ -69,6 +70,7 @@ struct Reporter {
     ready: bool,
     closed: Option<bool>,
     runtime: LastWord,
+    features: Option<NodeFeatures>,
 }
 
 /// What the runtime said last, and when.
@@ -171,12 +173,14 @@ impl Reporter {
                 }
             }
             self.kubelet.network.store(Arc::new(network));
+            // Left unsaid, as older runtimes do, it cannot.
+            self.features = answer.features.map(|f| NodeFeatures { supplemental_groups_policy: Some(f.supplemental_groups_policy) });
             reasons
         });
         if let Err(error) = &said {
             tracing::warn!(node = self.kubelet.node_name, %error, "the container runtime does not answer");
         }
-        Ready { reasons: self.runtime.after(said, Instant::now()) }
+        Ready { reasons: self.runtime.after(said, Instant::now()), features: self.features.clone() }
     }
 }
 

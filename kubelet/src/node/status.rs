@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -18,11 +18,13 @@ const MAX_IMAGES: usize = 50;
 /// Names listed for one image.
 const MAX_NAMES: usize = 5;
 
-/// Why the node is not ready; nothing when it is.
+/// What the runtime says of itself: why the node is not ready (nothing when it is), and what it can do.
 #[derive(Debug, Clone, Default)]
 pub struct Ready {
     /// In upstream's words.
     pub reasons: Vec<String>,
+    /// What the runtime says that it can do; none when it says nothing.
+    pub features: Option<NodeFeatures>,
 }
 
 /// The status of this node.
@@ -51,6 +53,7 @@ pub fn status(node: &Node, machine: &Machine, pressure: &Pressure, ready: &Ready
             swap: None,
             system_uuid: machine.system_uuid.clone(),
         }),
+        features: ready.features.clone(),
         ..NodeStatus::default()
     }
 }
@@ -143,6 +146,7 @@ pub fn differs(a: &NodeStatus, b: &NodeStatus) -> bool {
         || a.node_info != b.node_info
         || a.images != b.images
         || a.daemon_endpoints != b.daemon_endpoints
+        || a.features != b.features
 }
 
 #[cfg(test)]
@@ -152,7 +156,7 @@ mod tests {
 
     #[track_caller]
     fn check(pressure: Pressure, reasons: &[&str], expected: Expect) {
-        let ready = Ready { reasons: reasons.iter().map(|r| (*r).to_owned()).collect() };
+        let ready = Ready { reasons: reasons.iter().map(|r| (*r).to_owned()).collect(), features: None };
         let s = status(&Node::default(), &Machine::default(), &pressure, &ready, &[], Timestamp::UNIX_EPOCH);
         let lines = s.conditions.into_iter().flatten();
         let text: String = lines

@@ -45,7 +45,7 @@ pub fn conditions(
 ) -> Vec<PodCondition> {
     let Some(spec) = pod.spec.as_ref() else { return vec![] };
     let foreign = || pod.status.iter().flat_map(|s| s.conditions.iter().flatten()).filter(|c| !OWNED.contains(&c.type_.as_str()));
-    let containers_ready = containers_ready(spec, phase, regular);
+    let containers_ready = containers_ready(spec, phase, init, regular);
     let ready = pod_ready(spec, &containers_ready, phase, &foreign().collect::<Vec<_>>());
     let network = seen.usable_sandbox(spec).is_some();
     let judged = [
@@ -99,15 +99,18 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().collect::<Vec<_>>().join(" ")
 }
 
-fn containers_ready(spec: &PodSpec, phase: &str, regular: &[ContainerStatus]) -> Verdict {
+/// Sidecars count as the others do (KEP-753), before them as upstream names them.
+fn containers_ready(spec: &PodSpec, phase: &str, init: &[ContainerStatus], regular: &[ContainerStatus]) -> Verdict {
     match phase {
         "Succeeded" => return Verdict::no("PodCompleted", ""),
         "Failed" => return Verdict::no("PodFailed", ""),
         _ => {}
     }
-    let status = |name: &str| regular.iter().find(|s| s.name == name);
-    let unknown: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).filter(|n| status(n).is_none()).collect();
-    let unready: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).filter(|n| status(n).is_some_and(|s| !s.ready)).collect();
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
+    let all: Vec<&str> = sidecars.chain(&spec.containers).map(|c| c.name.as_str()).collect();
+    let status = |name: &str| init.iter().chain(regular).find(|s| s.name == name);
+    let unknown: Vec<&str> = all.iter().copied().filter(|n| status(n).is_none()).collect();
+    let unready: Vec<&str> = all.iter().copied().filter(|n| status(n).is_some_and(|s| !s.ready)).collect();
     let mut parts = vec![];
     if !unknown.is_empty() {
         parts.push(format!("containers with unknown status: [{}]", names(unknown)));

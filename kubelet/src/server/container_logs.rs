@@ -97,13 +97,20 @@ pub async fn serve(
     }
 }
 
+/// Whether more of a container's log may come. A runtime that is away for a moment does not end it; one that knows the container no more does.
+fn may_run(said: &Result<crate::cri::ContainerStatus, crate::runtime::Error>) -> bool {
+    match said {
+        Ok(status) => status.state == RUNNING,
+        Err(error) => !error.is_not_found(),
+    }
+}
+
 fn stream(runtime: Arc<dyn Runtime>, id: String, path: PathBuf, options: Options) -> Body {
     let (sender, chunks) = mpsc::channel(WAITING);
     tokio::spawn(async move {
         let runs: log_file::Runs = Box::new(move || {
             let (runtime, id) = (runtime.clone(), id.clone());
-            // A runtime that is away for a moment does not end the log.
-            Box::pin(async move { !runtime.container_status(&id).await.is_ok_and(|s| s.state != RUNNING) })
+            Box::pin(async move { may_run(&runtime.container_status(&id).await) })
         });
         let follow = options.follow.then_some(runs);
         if let Err(error) = log_file::read(&path, options.wanted, options.tail, follow, &sender).await {
@@ -160,6 +167,15 @@ mod tests {
         status["name"] = json!("c");
         let status: PodStatus = serde_json::from_value(json!({"containerStatuses": [status]})).unwrap();
         assert_eq!(logged_container(&status, "p", "c", previous).unwrap_or_else(|e| e), expected);
+    }
+
+    #[test]
+    fn a_log_ends_with_its_container() {
+        let status = |state| Ok(crate::cri::ContainerStatus { state, ..crate::cri::ContainerStatus::default() });
+        let refused = |code| Err(crate::runtime::Error { operation: "ContainerStatus", code, message: String::new() });
+        assert!(may_run(&status(RUNNING)) && !may_run(&status(RUNNING + 1)));
+        assert!(may_run(&refused(tonic::Code::Unavailable)), "the runtime is away");
+        assert!(!may_run(&refused(tonic::Code::NotFound)), "the container was removed");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! nobody can swap it between the check and the use.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -64,6 +64,28 @@ pub fn open(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
         }
     }
     Ok(parent)
+}
+
+/// The text of the regular file `path` below `volume`, of at most `most` bytes.
+///
+/// # Errors
+/// Nothing there, a link that leads out of the volume, something that is no file of text or larger, or what the file system says.
+pub fn read(volume: &Path, path: &str, most: u64) -> io::Result<String> {
+    let root = rustix::fs::open(volume, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let wanted: PathBuf = Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect();
+    // A pipe that nobody writes to must not hold anybody up.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let opened = fs::File::from(rustix::fs::openat2(&root, &wanted, flags, Mode::empty(), beneath)?);
+    if !opened.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+    }
+    let mut text = String::new();
+    let length = opened.take(most + 1).read_to_string(&mut text)?;
+    if u64::try_from(length).unwrap_or(u64::MAX) > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes")));
+    }
+    Ok(text)
 }
 
 /// Puts what `opened` is on `target` by a bind mount; a mount there of something else, such as the file before an
@@ -150,6 +172,25 @@ mod tests {
             assert!(open(dir.path(), path).is_err(), "{path}");
         }
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "nothing was made outside");
+    }
+
+    #[test]
+    fn only_files_of_the_volume_are_read() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("secret"), "s").unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("sub/f"), "text").unwrap();
+        symlink("sub/f", dir.path().join("link")).unwrap();
+        symlink(outside.path().join("secret"), dir.path().join("out")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert_eq!(read(dir.path(), "sub/f", 4).unwrap(), "text");
+        assert_eq!(read(dir.path(), "link", 4).unwrap(), "text");
+        assert_eq!(read(dir.path(), "none", 4).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(read(dir.path(), "sub/f", 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        for path in ["out", "pipe", "sub", ""] {
+            let error = read(dir.path(), path, 4).unwrap_err();
+            assert!(path.is_empty() || error.kind() != io::ErrorKind::NotFound, "{path}: {error}");
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus, PodFailurePolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
+use super::policies;
 use crate::resource::{Column, Cx, Resource, Rules};
-use crate::resources::bounds::{not_negative, one_of, required_one_of};
+use crate::resources::bounds::{not_negative, one_of};
 use crate::resources::cells::{human_duration, int, items, text};
 use crate::resources::equality::immutable;
 use crate::resources::{label_selector, pod_template};
@@ -19,6 +20,10 @@ const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller
 const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 /// The most pods of an indexed job that run at a time.
 const MAX_INDEXED_PARALLELISM: i32 = 100_000;
+/// The most indexes that may fail before the job does.
+const MAX_FAILED_INDEXES: i32 = 100_000;
+/// The most pods at a time, and the most failures, of a job with more indexes than that.
+const MAX_PARALLELISM_OF_MANY: i32 = 10_000;
 
 /// The row.
 #[must_use]
@@ -196,9 +201,7 @@ pub(super) fn validate_spec(spec: &JobSpec, path: &Path, errors: &mut Errors) {
         }
         _ => {}
     }
-    if let Some(policy) = &spec.pod_failure_policy {
-        validate_failure_policy(policy, &path.child("podFailurePolicy").child("rules"), errors);
-    }
+    policies::validate(spec, path, errors);
 }
 
 fn validate_indexed(spec: &JobSpec, path: &Path, errors: &mut Errors) {
@@ -209,31 +212,27 @@ fn validate_indexed(spec: &JobSpec, path: &Path, errors: &mut Errors) {
         let why = format!("must be less than or equal to {MAX_INDEXED_PARALLELISM} when completion mode is Indexed");
         errors.invalid(&path.child("parallelism"), n, &why);
     }
+    validate_many_indexes(spec, path, errors);
 }
 
-fn validate_failure_policy(policy: &PodFailurePolicy, path: &Path, errors: &mut Errors) {
-    const MOST: usize = 20;
-    if policy.rules.len() > MOST {
-        errors.too_many(path, policy.rules.len(), MOST);
-    }
-    for (i, rule) in policy.rules.iter().enumerate() {
-        let path = path.index(i);
-        required_one_of(&rule.action, &["Count", "FailIndex", "FailJob", "Ignore"], &path.child("action"), errors);
-        let conditions = rule.on_pod_conditions.as_deref().unwrap_or_default();
-        match (&rule.on_exit_codes, conditions.is_empty()) {
-            (Some(_), false) => errors.invalid(&path, &json!(rule), "specifying both OnExitCodes and OnPodConditions is not supported"),
-            (None, true) => errors.invalid(&path, &json!(rule), "specifying one of OnExitCodes and OnPodConditions is required"),
-            _ => {}
+/// The status names each index that failed, so that many of them bound the rest.
+fn validate_many_indexes(spec: &JobSpec, path: &Path, errors: &mut Errors) {
+    let at_most = |value: Option<i32>, most: i32, field: &str, when: &str, errors: &mut Errors| {
+        if let Some(n) = value.filter(|n| *n > most) {
+            errors.invalid(&path.child(field), n, &format!("must be less than or equal to {most}{when}"));
         }
-        if let Some(codes) = &rule.on_exit_codes {
-            let path = path.child("onExitCodes");
-            required_one_of(&codes.operator, &["In", "NotIn"], &path.child("operator"), errors);
-            if codes.values.is_empty() {
-                errors.invalid(&path.child("values"), &json!(codes.values), "at least one value is required");
-            }
-            if codes.operator == "In" && codes.values.contains(&0) {
-                errors.invalid(&path.child("values"), 0, "must not be 0 for the In operator");
-            }
+    };
+    let completions = spec.completions.unwrap_or(0);
+    if let Some(n) = spec.max_failed_indexes.filter(|n| spec.completions.is_some_and(|c| *n > c)) {
+        errors.invalid(&path.child("maxFailedIndexes"), n, "must be less than or equal to completions");
+    }
+    at_most(spec.max_failed_indexes, MAX_FAILED_INDEXES, "maxFailedIndexes", "", errors);
+    if spec.backoff_limit_per_index.is_some() && completions > MAX_FAILED_INDEXES {
+        let (most, when) = (MAX_PARALLELISM_OF_MANY, " when completions are above 100000 and used with backoff limit per index");
+        at_most(spec.parallelism, most, "parallelism", when, errors);
+        match spec.max_failed_indexes {
+            None => errors.required(&path.child("maxFailedIndexes"), "must be specified when completions is above 100000"),
+            some => at_most(some, most, "maxFailedIndexes", when, errors),
         }
     }
 }

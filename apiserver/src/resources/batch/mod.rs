@@ -2,4 +2,5 @@
 
 pub mod cronjobs;
 pub mod jobs;
+mod policies;
 mod schedule;

@@ -264,8 +264,8 @@ fn initialising() {
             Pending  10.244.0.0
             PodReadyToStartContainers
             not Initialized ContainersNotInitialized containers with incomplete status: [i s]
-            not Ready ContainersNotReady containers with unready status: [a]
-            not ContainersReady ContainersNotReady containers with unready status: [a]
+            not Ready ContainersNotReady containers with unready status: [s a]
+            not ContainersReady ContainersNotReady containers with unready status: [s a]
             PodScheduled
             i 0 started: running / -
             s 0: waiting PodInitializing / -
@@ -334,6 +334,24 @@ fn a_probe_keeps_a_container_unready() {
             not Ready ReadinessGatesNotReady corresponding condition of pod readiness gate "g" does not exist.
             ContainersReady
             PodScheduled
+            a 0 ready started: running / -
+        "#]],
+    );
+}
+
+#[test]
+fn a_sidecar_that_is_not_ready_keeps_its_pod_unready() {
+    check(
+        r#"{"containers":[{"name":"a"}],"initContainers":[{"name":"s","restartPolicy":"Always","readinessProbe":{}}]}"#,
+        "sandbox 0 ready\ns 0 running started\na 0 running",
+        expect![[r#"
+            Running  10.244.0.0
+            PodReadyToStartContainers
+            Initialized
+            not Ready ContainersNotReady containers with unready status: [s]
+            not ContainersReady ContainersNotReady containers with unready status: [s]
+            PodScheduled
+            s 0 started: running / -
             a 0 ready started: running / -
         "#]],
     );

@@ -136,6 +136,37 @@ pub(super) fn is_sidecar(c: &Container) -> bool {
     c.restart_policy.as_deref() == Some("Always")
 }
 
+/// A container's own restart policy, and the exit codes of which it thinks otherwise (KEP-5307).
+fn validate_restarts(c: &Container, path: &Path, errors: &mut Errors) {
+    const MOST_RULES: usize = 20;
+    const MOST_CODES: usize = 255;
+    if let Some(policy) = &c.restart_policy {
+        one_of(policy, &["Always", "Never", "OnFailure"], &path.child("restartPolicy"), errors);
+    }
+    let rules = c.restart_policy_rules.as_deref().unwrap_or_default();
+    if c.restart_policy.is_none() && !rules.is_empty() {
+        errors.required(&path.child("restartPolicy"), "must specify restartPolicy when restart rules are used");
+    }
+    let path = path.child("restartPolicyRules");
+    if rules.len() > MOST_RULES {
+        errors.too_many(&path, rules.len(), MOST_RULES);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let path = path.index(i);
+        one_of(&rule.action, &["Restart"], &path.child("action"), errors);
+        let Some(codes) = &rule.exit_codes else {
+            errors.required(&path.child("exitCodes"), "must be specified");
+            continue;
+        };
+        let path = path.child("exitCodes");
+        one_of(&codes.operator, &["In", "NotIn"], &path.child("operator"), errors);
+        let count = codes.values.as_ref().map_or(0, Vec::len);
+        if count > MOST_CODES {
+            errors.too_many(&path.child("values"), count, MOST_CODES);
+        }
+    }
+}
+
 fn validate_running(c: &Container, around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
     let grace = around.spec.termination_grace_period_seconds.unwrap_or(0);
     if let Some(lifecycle) = &c.lifecycle {
@@ -151,7 +182,7 @@ fn validate_running(c: &Container, around: &Surroundings<'_>, path: &Path, error
 
 fn validate_one(c: &Container, around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
     validate_common(&Common::from(c), around, path, errors);
-    env::validate(c.env.as_deref(), c.env_from.as_deref(), path, errors);
+    env::validate(c.env.as_deref(), c.env_from.as_deref(), around.spec.volumes.as_deref().unwrap_or_default(), path, errors);
     let restarts = around.spec.restart_policy.as_deref().unwrap_or("");
     validate_resize_policies(c.resize_policy.as_deref().unwrap_or_default(), restarts, &path.child("resizePolicy"), errors);
 }
@@ -170,9 +201,7 @@ pub(super) fn validate(spec: &PodSpec, path: &Path, errors: &mut Errors) {
             errors.duplicate(&path.child("name"), &c.name);
         }
         validate_running(c, &around, &path, errors);
-        if let Some(policy) = &c.restart_policy {
-            one_of(policy, &["Always", "Never", "OnFailure"], &path.child("restartPolicy"), errors);
-        }
+        validate_restarts(c, &path, errors);
     }
     for (i, c) in spec.init_containers.iter().flatten().enumerate() {
         let path = path.child("initContainers").index(i);
@@ -186,7 +215,7 @@ pub(super) fn validate(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     for (i, c) in spec.ephemeral_containers.iter().flatten().enumerate() {
         let path = path.child("ephemeralContainers").index(i);
         validate_common(&Common::from(c), &around, &path, errors);
-        env::validate(c.env.as_deref(), c.env_from.as_deref(), &path, errors);
+        env::validate(c.env.as_deref(), c.env_from.as_deref(), spec.volumes.as_deref().unwrap_or_default(), &path, errors);
         if !names.insert(&c.name) {
             errors.duplicate(&path.child("name"), &c.name);
         }
@@ -195,10 +224,11 @@ pub(super) fn validate(spec: &PodSpec, path: &Path, errors: &mut Errors) {
 }
 
 fn validate_init(c: &Container, around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
-    if let Some(policy) = &c.restart_policy {
-        one_of(policy, &["Always", "Never", "OnFailure"], &path.child("restartPolicy"), errors);
-    }
+    validate_restarts(c, path, errors);
     if is_sidecar(c) {
+        if c.restart_policy_rules.as_ref().is_some_and(|rules| !rules.is_empty()) {
+            errors.forbidden(&path.child("restartPolicyRules"), "not allowed for init containers with restart policy \"Always\"");
+        }
         return validate_running(c, around, path, errors);
     }
     let set = [
@@ -291,6 +321,24 @@ mod tests {
                 spec.containers[0].ports[0].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"
                 spec.containers[0].ports[1].hostPort: Invalid value: 70000: must be between 1 and 65535, inclusive
                 spec.containers[1].ports[1].hostPort: Duplicate value: "TCP//80""#]],
+        );
+    }
+
+    #[test]
+    fn restart_rules() {
+        let rule = "{action: Restart, exitCodes: {operator: In, values: [42]}}";
+        check(&format!("containers: [{{name: c, image: i, restartPolicy: Never, restartPolicyRules: [{rule}]}}]"), expect![[""]]);
+        check(
+            &format!(
+                "containers: [{{name: c, image: i, restartPolicyRules: [{rule}, {{action: Stop}}, {{action: Restart, exitCodes: {{operator: Like}}}}]}}],
+                 initContainers: [{{name: s, image: i, restartPolicy: Always, restartPolicyRules: [{rule}]}}]"
+            ),
+            expect![[r#"
+                spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used
+                spec.containers[0].restartPolicyRules[1].action: Unsupported value: "Stop": supported values: "Restart"
+                spec.containers[0].restartPolicyRules[1].exitCodes: Required value: must be specified
+                spec.containers[0].restartPolicyRules[2].exitCodes.operator: Unsupported value: "Like": supported values: "In", "NotIn"
+                spec.initContainers[0].restartPolicyRules: Forbidden: not allowed for init containers with restart policy "Always""#]],
         );
     }
 

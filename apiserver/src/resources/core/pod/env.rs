@@ -2,8 +2,11 @@
 
 use api::field::{Errors, Path};
 use api::names;
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{
+    EnvFromSource, EnvVar, EnvVarSource, FileKeySelector, ObjectFieldSelector, ResourceFieldSelector, Volume,
+};
 
+use super::volumes::validate_file_path;
 use crate::resources::bounds::{follows, one_of};
 use crate::resources::quantities::is_huge_pages;
 
@@ -25,7 +28,7 @@ pub(super) const FILE_FIELDS: &[&str] = &["metadata.annotations", "metadata.labe
 const AMOUNTS: &[&str] =
     &["limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"];
 
-pub(super) fn validate(env: Option<&[EnvVar]>, from: Option<&[EnvFromSource]>, container: &Path, errors: &mut Errors) {
+pub(super) fn validate(env: Option<&[EnvVar]>, from: Option<&[EnvFromSource]>, volumes: &[Volume], container: &Path, errors: &mut Errors) {
     for (i, variable) in env.into_iter().flatten().enumerate() {
         let path = container.child("env").index(i);
         if variable.name.is_empty() {
@@ -35,7 +38,7 @@ pub(super) fn validate(env: Option<&[EnvVar]>, from: Option<&[EnvFromSource]>, c
         }
         if let Some(source) = &variable.value_from {
             let has_value = variable.value.as_ref().is_some_and(|v| !v.is_empty());
-            validate_source(source, has_value, &path.child("valueFrom"), errors);
+            validate_source(source, has_value, volumes, &path.child("valueFrom"), errors);
         }
     }
     for (i, source) in from.into_iter().flatten().enumerate() {
@@ -43,7 +46,7 @@ pub(super) fn validate(env: Option<&[EnvVar]>, from: Option<&[EnvFromSource]>, c
     }
 }
 
-fn validate_source(source: &EnvVarSource, has_value: bool, path: &Path, errors: &mut Errors) {
+fn validate_source(source: &EnvVarSource, has_value: bool, volumes: &[Volume], path: &Path, errors: &mut Errors) {
     let mut count = 0;
     if let Some(field) = &source.field_ref {
         count += 1;
@@ -63,12 +66,7 @@ fn validate_source(source: &EnvVarSource, has_value: bool, path: &Path, errors: 
     }
     if let Some(file) = &source.file_key_ref {
         count += 1;
-        let path = path.child("fileKeyRef");
-        for (name, value) in [("key", &file.key), ("volumeName", &file.volume_name), ("path", &file.path)] {
-            if value.is_empty() {
-                errors.required(&path.child(name), "");
-            }
-        }
+        validate_file_key(file, volumes, &path.child("fileKeyRef"), errors);
     }
     if count == 0 {
         errors.invalid(path, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`");
@@ -76,6 +74,27 @@ fn validate_source(source: &EnvVarSource, has_value: bool, path: &Path, errors: 
         errors.invalid(path, "", "may not be specified when `value` is not empty");
     } else if count > 1 {
         errors.invalid(path, "", "may not have more than one field specified at a time");
+    }
+}
+
+/// A file is one that a container of the pod writes, so that nothing of the node can be read this way (KEP-3721).
+fn validate_file_key(file: &FileKeySelector, volumes: &[Volume], path: &Path, errors: &mut Errors) {
+    if file.key.is_empty() {
+        errors.required(&path.child("key"), "");
+    } else {
+        follows(&file.key, names::env_var_name, &path.child("key"), errors);
+    }
+    let of_volume = path.child("volumeName");
+    match volumes.iter().find(|v| v.name == file.volume_name) {
+        _ if file.volume_name.is_empty() => errors.required(&of_volume, ""),
+        None => errors.not_found(&of_volume, &file.volume_name),
+        Some(v) if v.empty_dir.is_none() => errors.invalid(&of_volume, &file.volume_name, "referenced volume must be of type emptyDir"),
+        Some(_) => {}
+    }
+    if file.path.is_empty() {
+        errors.required(&path.child("path"), "");
+    } else {
+        validate_file_path(&file.path, &path.child("path"), errors);
     }
 }
 
@@ -166,8 +185,34 @@ fn validate_divisor(field: &ResourceFieldSelector, path: &Path, errors: &mut Err
 
 #[cfg(test)]
 mod tests {
-    use super::super::checks::check_container;
+    use super::super::checks::{check, check_container};
     use expect_test::expect;
+
+    #[test]
+    fn files() {
+        let file = |name: &str, of: &str| format!("{{name: {name}, valueFrom: {{fileKeyRef: {{{of}}}}}}}");
+        let env = [
+            file("a", "volumeName: v, path: a/b.env, key: K"),
+            file("b", "volumeName: w, path: ../x, key: 'a=b'"),
+            file("c", "volumeName: s, path: /x, key: K"),
+            file("d", "volumeName: '', path: '', key: ''"),
+        ];
+        check(
+            &format!(
+                "volumes: [{{name: v, emptyDir: {{}}}}, {{name: s, secret: {{secretName: s}}}}], containers: [{{name: c, image: i, env: [{}]}}]",
+                env.join(", ")
+            ),
+            expect![[r#"
+                spec.containers[0].env[1].valueFrom.fileKeyRef.key: Invalid value: "a=b": a valid environment variable name must consist only of printable ASCII characters other than '='
+                spec.containers[0].env[1].valueFrom.fileKeyRef.volumeName: Not found: "w"
+                spec.containers[0].env[1].valueFrom.fileKeyRef.path: Invalid value: "../x": must not contain '..'
+                spec.containers[0].env[2].valueFrom.fileKeyRef.volumeName: Invalid value: "s": referenced volume must be of type emptyDir
+                spec.containers[0].env[2].valueFrom.fileKeyRef.path: Invalid value: "/x": must be a relative path
+                spec.containers[0].env[3].valueFrom.fileKeyRef.key: Required value
+                spec.containers[0].env[3].valueFrom.fileKeyRef.volumeName: Required value
+                spec.containers[0].env[3].valueFrom.fileKeyRef.path: Required value"#]],
+        );
+    }
 
     #[test]
     fn variables() {

@@ -6,6 +6,7 @@ mod columns;
 mod containers;
 pub mod defaults;
 mod env;
+mod label_keys;
 mod mounts;
 mod naming;
 mod probes;
@@ -92,6 +93,9 @@ impl Rules<Pod> for PodRules {
         if let Some(seconds) = pod.spec.as_mut().and_then(|s| s.termination_grace_period_seconds.as_mut()) {
             // A negative period is an old way to say "as short as can be".
             *seconds = if *seconds < 0 { 1 } else { *seconds };
+        }
+        if let (Some(spec), Some(labels)) = (&mut pod.spec, &pod.metadata.labels) {
+            label_keys::merge(spec, labels);
         }
         let qos = pod.spec.as_ref().map(|s| qos::class(s).to_owned());
         pod.status = Some(PodStatus { phase: Some("Pending".to_owned()), qos_class: qos, ..PodStatus::default() });

@@ -11,6 +11,8 @@ use crate::resources::network::validate_ip;
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARACTERS: usize = 2048;
+/// The kernel's limit on host names.
+const MAX_HOSTNAME: usize = 64;
 
 pub(super) fn validate(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let policy = spec.dns_policy.as_deref().unwrap_or("");
@@ -19,6 +21,19 @@ pub(super) fn validate(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     for (name, value) in [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)] {
         if let Some(value) = value.as_ref().filter(|v| !v.is_empty()) {
             follows(value, names::dns1123_label, &path.child(name), errors);
+        }
+    }
+    if let Some(name) = &spec.hostname_override {
+        let at = path.child("hostnameOverride");
+        if name.len() > MAX_HOSTNAME {
+            errors.too_long(&at, MAX_HOSTNAME);
+        }
+        follows(name, names::dns1123_subdomain, &at, errors);
+        if spec.set_hostname_as_fqdn == Some(true) {
+            errors.forbidden(&path.child("setHostnameAsFQDN"), "must be nil or false when `hostnameOverride` is set");
+        }
+        if spec.host_network == Some(true) {
+            errors.forbidden(&path.child("hostNetwork"), "must be false when `hostnameOverride` is set");
         }
     }
     for (i, alias) in spec.host_aliases.iter().flatten().enumerate() {
@@ -57,9 +72,10 @@ fn validate_dns_config(config: Option<&PodDNSConfig>, policy: &str, path: &Path,
         errors.invalid(&at, &json!(searches), "must not have more than 2048 characters (including spaces) in the search list");
     }
     for (i, search) in searches.iter().enumerate().filter(|(_, s)| *s != ".") {
-        // Names of hosts may not have underscores; search paths may (RFC 2782).
-        let plain = search.strip_suffix('.').unwrap_or(search).replace('_', "-");
-        for wrong in names::dns1123_subdomain(plain.trim_start_matches('-')) {
+        // Names of hosts may not have underscores; search paths may, also before a part's name (RFC 2782, KEP-4427).
+        let parts =
+            search.strip_suffix('.').unwrap_or(search).split('.').map(|part| part.strip_prefix('_').unwrap_or(part).replace('_', "-"));
+        for wrong in names::dns1123_subdomain(&parts.collect::<Vec<_>>().join(".")) {
             errors.invalid(&at.index(i), search, &wrong);
         }
     }

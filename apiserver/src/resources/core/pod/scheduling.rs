@@ -161,6 +161,10 @@ fn validate_pod_term(term: &PodAffinityTerm, path: &Path, errors: &mut Errors) {
     follows(&term.topology_key, |k| if k.is_empty() { vec![] } else { names::qualified_name(k) }, &path.child("topologyKey"), errors);
     validate_label_keys(term.match_label_keys.as_deref(), term.label_selector.is_some(), &path.child("matchLabelKeys"), errors);
     validate_label_keys(term.mismatch_label_keys.as_deref(), term.label_selector.is_some(), &path.child("mismatchLabelKeys"), errors);
+    let same = term.match_label_keys.as_deref().unwrap_or_default();
+    for (i, key) in term.mismatch_label_keys.iter().flatten().enumerate().filter(|(_, key)| same.contains(key)) {
+        errors.invalid(&path.child("mismatchLabelKeys").index(i), key, "exists in both matchLabelKeys and mismatchLabelKeys");
+    }
 }
 
 fn validate_label_keys(keys: Option<&[String]>, selects: bool, path: &Path, errors: &mut Errors) {

@@ -120,6 +120,23 @@ fn differences(new: &PodSpec, old: &PodSpec) -> String {
     out.join("\n")
 }
 
+/// Whether a container of a pod with this policy may run again after it ended: by its own rules, by its own policy, by its pod's (KEP-5307).
+fn restarts(policy: &str, container: Option<&Container>, exit_code: i32) -> bool {
+    let rules = container.iter().flat_map(|c| c.restart_policy_rules.iter().flatten());
+    let mut matching = rules.filter(|rule| {
+        let codes = rule.exit_codes.as_ref();
+        codes.is_some_and(|codes| codes.values.iter().flatten().any(|c| *c == exit_code) != (codes.operator == "NotIn"))
+    });
+    if let Some(rule) = matching.next() {
+        return rule.action == "Restart";
+    }
+    match container.and_then(|c| c.restart_policy.as_deref()).unwrap_or(policy) {
+        "Always" => true,
+        "OnFailure" => exit_code != 0,
+        _ => false,
+    }
+}
+
 /// Checks a change of a pod's status.
 pub(super) fn validate_status(new: &Pod, old: &Pod, errors: &mut Errors) {
     let (Some(new_status), Some(old_status)) = (&new.status, &old.status) else { return };
@@ -128,11 +145,13 @@ pub(super) fn validate_status(new: &Pod, old: &Pod, errors: &mut Errors) {
         errors.immutable(&path.child("qosClass"), &new_status.qos_class, &old_status.qos_class);
     }
     let policy = old.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("Always");
-    if policy != "Always" {
+    let own = old.spec.iter().flat_map(|s| &s.containers).any(|c| c.restart_policy.is_some());
+    if policy != "Always" || own {
         let now = new_status.container_statuses.as_deref().unwrap_or_default();
         for before in old_status.container_statuses.iter().flatten() {
             let Some(ended) = before.state.as_ref().and_then(|s| s.terminated.as_ref()) else { continue };
-            if policy == "OnFailure" && ended.exit_code != 0 {
+            let container = old.spec.iter().flat_map(|s| &s.containers).find(|c| c.name == before.name);
+            if restarts(policy, container, ended.exit_code) {
                 continue;
             }
             let revived = |s: &k8s_openapi::api::core::v1::ContainerStatus| {
@@ -182,6 +201,34 @@ mod tests {
     }
 
     const ONE: &str = "containers: [{name: c, image: i}]";
+
+    #[test]
+    fn what_ended_runs_again_only_by_its_rules() {
+        let pod = |policy: &str, container: &str, state: &str| {
+            format!(
+                "{{metadata: {{name: a, namespace: x}}, spec: {{restartPolicy: {policy}, containers: [{{name: c, image: i{container}}}]}},
+                  status: {{containerStatuses: [{{name: c, state: {{{state}}}}}]}}}}"
+            )
+        };
+        let revived = |policy: &str, container: &str, code: i32| {
+            let ended = pod(policy, container, &format!("terminated: {{exitCode: {code}}}"));
+            part_errors(row(), "status", &ended, &pod(policy, container, "running: {}"))
+        };
+        let rules = ", restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]";
+        let no = "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state";
+        for (policy, container, code, expected) in [
+            ("Never", "", 1, no),
+            ("OnFailure", "", 1, ""),
+            ("OnFailure", "", 0, no),
+            ("Always", "", 0, ""),
+            ("Never", rules, 42, ""),
+            ("Never", rules, 1, no),
+            ("Always", rules, 1, no),
+            ("Never", ", restartPolicy: OnFailure", 1, ""),
+        ] {
+            assert_eq!(revived(policy, container, code), expected, "{policy}{container} {code}");
+        }
+    }
 
     #[test]
     fn little_may_change() {

@@ -33,7 +33,7 @@ pub(super) fn validate_local_path(path_value: &str, path: &Path, errors: &mut Er
 }
 
 /// As above; names that start with `..` are the volume writer's own.
-fn validate_file_path(path_value: &str, path: &Path, errors: &mut Errors) {
+pub(super) fn validate_file_path(path_value: &str, path: &Path, errors: &mut Errors) {
     validate_local_path(path_value, path, errors);
     if path_value.starts_with("..") && !path_value.starts_with("../") {
         errors.invalid(path, path_value, "must not start with '..'");
