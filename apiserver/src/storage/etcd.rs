@@ -3,6 +3,7 @@
 //! Each runtime has a connection of its own for reads and transactions, so that a request and its call to etcd stay on one thread.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,7 +52,7 @@ pub struct EtcdConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// etcd answered with an error, or not at all.
-    #[error("{attempted}: {source}")]
+    #[error("{attempted}: {}", words(source))]
     Etcd {
         /// What was attempted.
         attempted: &'static str,
@@ -64,6 +65,16 @@ pub enum StorageError {
     /// The revision asked for is no longer there.
     #[error("the requested revision has been compacted")]
     Compacted,
+}
+
+/// What etcd says, or what stands in the way to it. A status of gRPC would print its cause with everything in it.
+fn words(error: &etcd_client::Error) -> String {
+    let etcd_client::Error::GRpcStatus(status) = error else { return error.to_string() };
+    let said = if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
+    match std::iter::successors(status.source(), |cause| cause.source()).last().map(ToString::to_string) {
+        Some(root) if !said.contains(&root) => format!("{said}: {root}"),
+        _ => said,
+    }
 }
 
 impl From<StorageError> for Status {
@@ -441,5 +452,23 @@ async fn dial(server: &Uri, tls: Option<tokio_rustls::TlsConnector>) -> std::io:
             Ok(Box::new(tls.connect(name, stream).await?))
         }
         _ => Ok(Box::new(stream)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_happened_and_once() {
+        let refused = || Box::new(std::io::Error::from_raw_os_error(111));
+        let said = |status: tonic::Status| words(&etcd_client::Error::GRpcStatus(status));
+        assert_eq!(said(tonic::Status::from_error(refused())), "Connection refused (os error 111)");
+        let mut status = tonic::Status::unavailable("http2 error");
+        status.set_source(Arc::new(std::io::Error::other("keep-alive timed out")));
+        assert_eq!(said(status), "http2 error: keep-alive timed out");
+        assert_eq!(said(tonic::Status::unknown("")), tonic::Code::Unknown.to_string());
+        let error = StorageError::Etcd { attempted: "writing", source: Box::new(etcd_client::Error::IoError(*refused())) };
+        assert_eq!(error.to_string(), "writing: io error: Connection refused (os error 111)");
     }
 }

@@ -118,7 +118,10 @@ impl Hub {
         let reached = tokio::time::timeout(FRESH_WITHIN, seen.wait_for(|s| *s >= revision && *s > 0)).await;
         match reached {
             Ok(Ok(seen)) => Ok(*seen),
-            _ => Err(Status::too_large_resource_version(revision, self.seen())),
+            _ => Err(match self.seen() {
+                0 => Status::unavailable("the storage has not been read yet"),
+                seen => Status::too_large_resource_version(revision, seen),
+            }),
         }
     }
 
