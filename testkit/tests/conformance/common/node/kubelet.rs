@@ -62,7 +62,7 @@ async fn aliases(f: Framework) -> anyhow::Result<()> {
 
 async fn read_only(f: Framework) -> anyhow::Result<()> {
     let context = json!({"securityContext": {"readOnlyRootFilesystem": true}});
-    let said = f.output_of(&pod("p", "echo test > /file || true; ls /file 2>&1 || true", json!({}), context)).await;
+    let said = f.output_of(&pod("p", "exec 2>&1; echo test > /file || true; ls /file || true", json!({}), context)).await;
     assert_eq!(said, "sh: can't create /file: Read-only file system\nls: /file: No such file or directory\n");
     Ok(())
 }
