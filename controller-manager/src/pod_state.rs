@@ -80,6 +80,7 @@ pub fn restarts(pod: &Pod) -> i32 {
 
 /// `pod` with the condition set; the transition time moves when the status does.
 pub fn set_condition(pod: &mut Pod, type_: &str, status: &str, reason: &str, message: &str, now: Timestamp) {
+    let observed_generation = pod.metadata.generation;
     let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
     let old = conditions.iter().position(|c| c.type_ == type_);
     let moved = old.is_none_or(|i| conditions[i].status != status);
@@ -90,7 +91,8 @@ pub fn set_condition(pod: &mut Pod, type_: &str, status: &str, reason: &str, mes
         reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
         message: Some(message.to_owned()).filter(|m| !m.is_empty()),
         last_transition_time: transition,
-        ..PodCondition::default()
+        last_probe_time: None,
+        observed_generation,
     };
     match old {
         Some(i) => conditions[i] = new,

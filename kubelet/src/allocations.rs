@@ -164,7 +164,9 @@ impl Allocations {
     /// # Errors
     /// It could not be written down, and does not count.
     pub fn actuate(&self, uid: &str, container: &str, resources: &ResourceRequirements) -> anyhow::Result<()> {
-        if self.known.lock().get(uid).is_some_and(|a| a.actuated.get(container) == Some(resources)) {
+        // Of containers that are never resized nothing is written down.
+        let changes = |a: &Allocation| a.allocated.contains_key(container) && a.actuated.get(container) != Some(resources);
+        if !self.known.lock().get(uid).is_some_and(changes) {
             return Ok(());
         }
         self.change(uid, |a| drop(a.actuated.insert(container.to_owned(), resources.clone())))

@@ -112,7 +112,7 @@ impl Cgroups {
             wanted: Limits {
                 shares: there(&shares, if two { shares_of_weight(weight(wanted.shares)) } else { wanted.shares }),
                 quota: there(&quota, wanted.quota),
-                memory: there(&memory, wanted.memory / PAGE * PAGE),
+                memory: there(&memory, in_pages(wanted.memory, known(&memory, memory_limit))),
                 pids: 0,
             },
             usage: usage.as_deref().map(number),
@@ -257,8 +257,15 @@ pub fn pod_limits(spec: &PodSpec, class: QosClass) -> Limits {
     }
 }
 
-/// The pages that memory limits are counted in, in bytes. With larger ones a limit is rounded down further, which does no harm.
-const PAGE: i64 = 4096;
+/// The pages in which kernels count memory limits, in bytes.
+const PAGES: [i64; 3] = [4 << 10, 16 << 10, 64 << 10];
+
+/// A memory limit as the kernel that keeps `now` would keep it.
+fn in_pages(wanted: i64, now: i64) -> i64 {
+    let rounded = PAGES.map(|page| wanted / page * page);
+    rounded.into_iter().find(|r| now > 0 && *r == now).unwrap_or(rounded[0])
+}
+
 /// A memory limit from here on is none: the kernel says so in pages.
 const NO_LIMIT: i64 = i64::MAX / 2;
 

@@ -17,7 +17,7 @@ use crate::cgroups::Limits;
 use crate::events::{Kind, container_path};
 use crate::kubelet::Kubelet;
 use crate::mirrors::is_static;
-use crate::pod::resize::Resource;
+use crate::pod::resize::{PodCgroup, Resource};
 use crate::pod::{Sandbox, Waiting, container_spec, host_network, identity};
 use crate::spec::{Parts, log_directory, message_path};
 use crate::volumes::Mounts;
@@ -170,8 +170,17 @@ fn limits(kubelet: &Kubelet, pod: &Pod, container: &Container) -> cri::LinuxCont
 /// # Errors
 /// Why not.
 pub fn resize_pod(kubelet: &Kubelet, pod: &Pod, limits: Limits) -> Result<(), String> {
-    let limits = if kubelet.flags.cpu_cfs_quota { limits } else { Limits { quota: 0, ..limits } };
-    kubelet.cgroups.change(pod, limits).map_err(|e| format!("failed to set the pod's cgroup: {e:#}"))
+    let wrong = |e: anyhow::Error| format!("failed to set the pod's cgroup: {e:#}");
+    kubelet.cgroups.change(pod, limits).map_err(wrong)?;
+    let PodCgroup { now, wanted, .. } = kubelet.cgroups.view(pod).map_err(wrong)?;
+    // What the kernel takes and does not keep would be written again and again.
+    let written =
+        [(limits.shares, now.shares, wanted.shares), (limits.quota, now.quota, wanted.quota), (limits.memory, now.memory, wanted.memory)];
+    if written.iter().all(|(written, has, wants)| *written == 0 || has == wants) {
+        Ok(())
+    } else {
+        Err(format!("the pod's cgroup has {now:?} after {limits:?} was written"))
+    }
 }
 
 /// Gives a running container the memory or the CPU that is allocated to it; of the other it keeps what it has, `given`.

@@ -119,6 +119,8 @@ pub fn parse(text: &str, node: &str) -> anyhow::Result<Pod> {
     pod.metadata.name = Some(format!("{name}-{node}"));
     pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
     pod.metadata.uid = Some(hash.clone());
+    // A changed file is another pod (KEP-5067).
+    pod.metadata.generation = Some(1);
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(HASH.to_owned(), hash);
     annotations.insert(SOURCE.to_owned(), "file".to_owned());
@@ -160,6 +162,7 @@ mod tests {
     fn a_manifest_becomes_a_pod_of_this_node() {
         let pod = parse(MANIFEST, "n1").expect("a pod");
         assert_eq!((pod.metadata.name.as_deref(), pod.metadata.namespace.as_deref()), (Some("web-n1"), Some("default")));
+        assert_eq!(pod.metadata.generation, Some(1));
         assert_eq!(pod.metadata.uid, parse(MANIFEST, "n1").expect("a pod").metadata.uid);
         assert_ne!(pod.metadata.uid, parse(MANIFEST, "n2").expect("a pod").metadata.uid);
         assert_ne!(pod.metadata.uid, parse(&MANIFEST.replace("nginx", "nginx:1"), "n1").expect("a pod").metadata.uid);

@@ -115,7 +115,11 @@ pub fn container(status: &cri::ContainerStatus, sandbox: &str) -> Container {
 /// The cgroup or the use could not be read.
 pub async fn resize(kubelet: &Kubelet, pod: &Pod, seen: &mut Observed) -> anyhow::Result<()> {
     let Some(spec) = pod.spec.as_ref() else { return Ok(()) };
-    seen.resize.cgroup = Some(kubelet.cgroups.view(pod)?);
+    let mut cgroup = kubelet.cgroups.view(pod)?;
+    if !kubelet.flags.cpu_cfs_quota {
+        cgroup.wanted.quota = 0;
+    }
+    seen.resize.cgroup = Some(cgroup);
     if !lowers_memory(spec, seen) {
         return Ok(());
     }

@@ -142,6 +142,10 @@ fn every_listed_behaviour_has_one_test() {
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a source file");
         let place = file.strip_prefix(&dir).expect("a file of the folder").with_extension("");
+        // What came after the list is not in it.
+        if place.starts_with("newer") {
+            continue;
+        }
         for literal in text.split("\"[sig-").skip(1) {
             // A name may hold quotes of its own, which are written with a backslash.
             let parts: Vec<&str> = literal.split('"').collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::tools::{SLOW, ferrite, get, kubectl, pid_of, pods, run, signal, str, try_kubectl, up, wait};
+use crate::tools::{SLOW, apply, ferrite, get, kubectl, pid_of, pods, replace, run, signal, str, try_kubectl, up, wait};
 
 /// A request and its answer, within this time.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -115,6 +115,63 @@ pub fn any_may_die() {
     let (gone, new): (Vec<_>, Vec<_>) = (before.difference(&after).collect(), after.difference(&before).collect());
     assert!(gone.is_empty() && new.is_empty(), "gone {gone:#?}, new {new:#?}\n{}", kubectl(&["get", "events", "--sort-by=.lastTimestamp"]));
     kubectl(&["delete", "configmaps", "--field-selector", "metadata.name!=kube-root-ca.crt", "--wait=false"]);
+}
+
+/// What a node has allocated to a pod stays when its kubelet dies, and what waits for room goes on waiting.
+pub fn resizes_outlive_the_kubelet() {
+    let host = str(&get(&["nodes"]), "/items/0/metadata/name").to_owned();
+    let cores: u64 = str(&get(&["node", &host]), "/status/allocatable/cpu").parse().expect("whole cores");
+    let pod = |name: &str| {
+        format!(
+            r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  nodeSelector: {{kubernetes.io/hostname: {host}}}
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {{name: a, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, "1000000"], resources: {{requests: {{cpu: {}m}}}}}}
+---"#,
+            cores * 400
+        )
+    };
+    apply(&["waits", "shrinks"].map(pod).concat());
+    let resize = |pod: &str, milli: u64| {
+        let mut changed = get(&["pod", pod]);
+        changed["spec"]["containers"][0]["resources"]["requests"]["cpu"] = format!("{milli}m").into();
+        changed["metadata"]["resourceVersion"] = Value::Null;
+        replace(&format!("/api/v1/namespaces/default/pods/{pod}/resize"), &changed);
+    };
+    let milli = |amount: &Value| match amount.as_str().unwrap_or_default() {
+        text if text.ends_with('m') => text.trim_end_matches('m').parse().unwrap_or(0),
+        text => text.parse::<u64>().unwrap_or(0) * 1000,
+    };
+    let has = |pod: &str, wanted: u64, waits: bool| {
+        wait(&format!("{pod} to have {wanted}m"), SLOW, || {
+            let found = get(&["pod", pod]);
+            let status = &found["status"]["containerStatuses"][0];
+            let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let deferred = conditions.iter().any(|c| c["type"] == "PodResizePending" && c["reason"] == "Deferred");
+            let right = milli(&status["resources"]["requests"]["cpu"]) == wanted && deferred == waits;
+            if right { Ok(str(status, "/containerID").to_owned()) } else { Err(found["status"].to_string()) }
+        })
+    };
+    has("waits", cores * 400, false);
+    has("shrinks", cores * 400, false);
+    resize("waits", cores * 700);
+    let container = has("waits", cores * 400, true);
+    let pid = pid_of(&host, "kubelet");
+    signal("-KILL", &pid);
+    wait("the next kubelet", SLOW, || {
+        let back = ferrite(&["status"]).status.success() && pid_of(&host, "kubelet") != pid;
+        if back { Ok(()) } else { Err("not back".into()) }
+    });
+    assert_eq!(has("waits", cores * 400, true), container, "it goes on with what it had");
+    resize("shrinks", cores * 200);
+    has("shrinks", cores * 200, false);
+    assert_eq!(has("waits", cores * 700, false), container, "it was resized where it runs");
+    kubectl(&["delete", "pod", "waits", "shrinks", "--wait=false"]);
 }
 
 /// What is in etcd's files is not what is in the Secret; the key is kept, and for root alone.

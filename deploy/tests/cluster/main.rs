@@ -67,6 +67,7 @@ fn lifetime() {
     check("images come through the mirror, or the pod says why not", &|| images::come_through_the_mirror(&registry));
     check("a private registry asks for credentials", &images::private_registry);
     check("secrets are encrypted in etcd", &daemons::secrets_are_encrypted);
+    check("resizes outlive the kubelet", &daemons::resizes_outlive_the_kubelet);
     check("any daemon may die", &daemons::any_may_die);
     check("a node may die", &node::may_die_and_come_back);
     check("an example that cannot roll out fails the command", &pods::a_failed_example_fails_the_command);

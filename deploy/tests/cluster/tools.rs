@@ -76,9 +76,19 @@ pub fn get(args: &[&str]) -> Value {
 
 /// Applies YAML.
 pub fn apply(yaml: &str) {
-    let mut child = kubectl_command(&["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("kubectl starts");
-    child.stdin.take().expect("piped").write_all(yaml.as_bytes()).expect("written");
-    assert!(child.wait().expect("kubectl ends").success(), "kubectl apply refused\n{yaml}");
+    fed(&["apply", "-f", "-"], yaml);
+}
+
+/// Writes an object to a path of the apiserver.
+pub fn replace(path: &str, object: &Value) {
+    fed(&["replace", "--raw", path, "-f", "-"], &object.to_string());
+}
+
+/// Runs `kubectl` with an input, which must succeed.
+fn fed(args: &[&str], input: &str) {
+    let mut child = kubectl_command(args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("kubectl starts");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+    assert!(child.wait().expect("kubectl ends").success(), "kubectl {args:?} refused\n{input}");
 }
 
 /// Waits until `look` gives something; panics with what it said last when that takes longer than `within`.

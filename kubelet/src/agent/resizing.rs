@@ -12,9 +12,13 @@ use crate::pod::resize::{DEFERRED, INFEASIBLE, Pending};
 use crate::pod::{identity, is_terminal};
 use crate::resizes::{self, Candidate};
 
+fn has_ended(pod: &Pod) -> bool {
+    is_terminal(pod.status.as_ref().and_then(|s| s.phase.as_deref()))
+}
+
 /// Whether nothing of the pod will be resized any more.
 fn is_settled(pod: &Pod) -> bool {
-    is_terminal(pod.status.as_ref().and_then(|s| s.phase.as_deref())) || pod.metadata.deletion_timestamp.is_some()
+    has_ended(pod) || pod.metadata.deletion_timestamp.is_some()
 }
 
 /// What the pod's status says of a resize that waits: a kubelet that starts goes on from there.
@@ -28,7 +32,7 @@ impl Agent {
     /// Notes down what a pod that the node takes has, and whether it wants something else.
     pub(super) fn take_in(&mut self, pod: &Pod) {
         let (namespace, name, _) = identity(pod);
-        if is_settled(pod) {
+        if has_ended(pod) {
             return;
         }
         if let Err(error) = self.kubelet.allocations.admit(pod) {

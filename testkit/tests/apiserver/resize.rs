@@ -88,6 +88,7 @@ async fn bounds_and_quotas_hold_for_resizes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_edit_may_resize() {
     let (server, admin) = world().await;
+    // A controller makes `edit` and `view` of these.
     admin.post(PODS, &pod("1")).await.ok();
     let bound = |role: &str, user: &str| {
         json!({
@@ -95,7 +96,7 @@ async fn who_may_edit_may_resize() {
             "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
         })
     };
-    for (role, user) in [("edit", "editor"), ("view", "viewer")] {
+    for (role, user) in [("system:aggregate-to-edit", "editor"), ("system:aggregate-to-view", "viewer")] {
         admin.post("/apis/rbac.authorization.k8s.io/v1/namespaces/t/rolebindings", &bound(role, user)).await.ok();
     }
     let (editor, viewer) =

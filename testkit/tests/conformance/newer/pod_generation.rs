@@ -43,7 +43,9 @@ async fn observed(f: &Framework, generation: i64) {
 }
 
 /// What is changed, how, and the generation afterwards.
-const CHANGES: &[(&str, fn(&mut Value), i64)] = &[
+type Change = (&'static str, fn(&mut Value), i64);
+
+const CHANGES: &[Change] = &[
     ("nothing", |_| {}, 1),
     ("a toleration", tolerate, 2),
     ("a deadline", |p| p["spec"]["activeDeadlineSeconds"] = json!(5000), 3),

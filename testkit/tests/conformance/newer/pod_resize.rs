@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::container_resources::{in_the_kernel, pod, resize, resources, sleeper, until_resized};
+use super::container_resources::{in_the_kernel, pod, resize, resize_patch, resources, sleeper, until_resized};
+use crate::clients::versions::newest;
 use crate::framework::{BUSYBOX, Behaviour, Framework, POD, SOON, test};
 
 pub const BEHAVIOURS: &[Behaviour] = &[
@@ -185,12 +186,20 @@ async fn below_usage(f: Framework) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The first minor version of kubectl that knows the subresource.
+const KUBECTL_RESIZES: u32 = 32;
+
 async fn kubectl(f: Framework) -> anyhow::Result<()> {
     f.create_pod(&pod("p", &[sleeper("c1", "cpu=20m:30m")])).await;
     f.until_ready("p").await;
-    let patch = json!({"spec": {"containers": [{"name": "c1", "resources": resources("cpu=25m:35m")}]}}).to_string();
-    let said = f.kubectl().ok(&["patch", "pod", "p", "--subresource", "resize", "--patch", &patch]).await?;
-    assert_eq!(said, "pod/p patched\n");
+    let kubectl = newest().await?;
+    if kubectl.minor >= KUBECTL_RESIZES {
+        let patch = resize_patch(&[("c1", "cpu=25m:35m")]).to_string();
+        let said = kubectl.on(&f).ok(&["patch", "pod", "p", "--subresource", "resize", "--patch", &patch]).await?;
+        assert_eq!(said, "pod/p patched\n");
+    } else {
+        resize(&f, "p", &[("c1", "cpu=25m:35m")]).await;
+    }
     until_resized(&f, "p", &[("c1", "cpu=25m:35m")], 0).await;
     let of = |what: &str| {
         let resources = r#"{"containers":[{"name":"c1","resources":{"limits":{"cpu":"35m"},"requests":{"cpu":"25m"}}}],"generation":2}"#;

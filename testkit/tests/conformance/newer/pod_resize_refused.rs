@@ -27,8 +27,11 @@ async fn refused(f: &Framework, name: &str, before: &[(&str, &str)], after: &[(&
     f.wire.delete(&f.core(&format!("pods/{name}"))).await.expect(200);
 }
 
+/// Containers with what they ask for.
+type Containers = &'static [(&'static str, &'static str)];
+
 async fn invalid(f: Framework) -> anyhow::Result<()> {
-    let cases: &[(&str, &[(&str, &str)], &[(&str, &str)], &str)] = &[
+    let cases: &[(&str, Containers, Containers, &str)] = &[
         ("best-effort-memory", &[("c1", "")], &[("c1", "memory=35Mi:")], QOS),
         ("best-effort-cpu", &[("c1", "")], &[("c1", "cpu=20m:")], QOS),
         (

@@ -246,7 +246,7 @@ mod tests {
         let mirror = |cpu: &str| {
             let resources = format!("requests: {{cpu: {cpu}}}");
             format!(
-                "{{metadata: {{name: a, annotations: {{kubernetes.io/config.mirror: h}}}}, spec: {{nodeName: n, {}}}}}",
+                "{{metadata: {{name: a, annotations: {{kubernetes.io/config.mirror: h}}}}, spec: {{nodeName: node, {}}}}}",
                 one(&resources)
             )
         };
