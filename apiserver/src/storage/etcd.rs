@@ -71,7 +71,11 @@ pub enum StorageError {
 fn words(error: &etcd_client::Error) -> String {
     let etcd_client::Error::GRpcStatus(status) = error else { return error.to_string() };
     let said = if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
-    match std::iter::successors(status.source(), |cause| cause.source()).last().map(ToString::to_string) {
+    let mut root = status.source();
+    while let Some(cause) = root.and_then(|cause| cause.source()) {
+        root = Some(cause);
+    }
+    match root.map(ToString::to_string) {
         Some(root) if !said.contains(&root) => format!("{said}: {root}"),
         _ => said,
     }
