@@ -9,7 +9,7 @@ pub mod kubectl_words;
 pub mod node;
 mod programs;
 pub mod python;
-mod versions;
+pub mod versions;
 
 use serde_json::Value;
 
