@@ -123,12 +123,18 @@ async fn fail_index(f: Framework) -> anyhow::Result<()> {
 }
 
 async fn too_many_failed(f: Framework) -> anyhow::Result<()> {
-    let spec = json!({"backoffLimitPerIndex": 0, "maxFailedIndexes": 0});
-    create(&f, &job("max-failed", "[ $JOB_COMPLETION_INDEX = 0 ] && exit 1; exec sleep 3600", spec)).await;
+    // One at a time, so that only one was made.
+    let spec = json!({"parallelism": 1, "completions": 4, "backoffLimitPerIndex": 0, "maxFailedIndexes": 0});
+    create(&f, &job("max-failed", "exit 1", spec)).await;
     let (job, reason) = until_over(&f, "max-failed", "Failed").await;
-    let failed = job["status"]["failedIndexes"].as_str().unwrap_or("");
-    assert!(reason == "MaxFailedIndexesExceeded" && failed.starts_with('0'), "{}", job["status"]);
+    let status = &job["status"];
+    assert_eq!((&*reason, &status["failedIndexes"], &status["failed"]), ("MaxFailedIndexesExceeded", &json!("0"), &json!(1)), "{status}");
     f.until_pods("job=max-failed", 1).await;
+    // What runs when that many have failed is ended.
+    let spec = json!({"backoffLimitPerIndex": 0, "maxFailedIndexes": 0});
+    create(&f, &self::job("others", "[ $JOB_COMPLETION_INDEX = 0 ] && exit 1; exec sleep 3600", spec)).await;
+    until_over(&f, "others", "Failed").await;
+    f.until_pods("job=others", 1).await;
     Ok(())
 }
 
