@@ -3,7 +3,7 @@
 //! Creations go out in batches of 1, 2, 4, ... so that a quota or a webhook that refuses everything is asked once rather than
 //! five hundred times; deletions go out some at a time; patches one after the other. The answers go into the caches at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -100,6 +100,8 @@ impl Executor {
         let mut outcome = Outcome::default();
         // Versions our own patches gave to objects that this plan patches again.
         let mut patched: HashMap<(&'static str, Key), (String, String)> = HashMap::new();
+        // Objects that this plan wanted to patch and that had changed.
+        let mut unpatched: HashSet<(&'static str, Key)> = HashSet::new();
         let mut actions = plan.actions.into_iter().peekable();
         while let Some(action) = actions.next() {
             let same = |other: &Action| std::mem::discriminant(&other.op) == std::mem::discriminant(&action.op);
@@ -118,9 +120,17 @@ impl Executor {
                         group.push(next);
                     }
                     group.insert(0, action);
+                    // What was to be written into an object before it goes is not there (a Job's pod would go with its finalizer, and be counted
+                    // as failed): the plan is made anew.
+                    group.retain(|a| !a.target().is_some_and(|t| unpatched.contains(&(t.kind.kind, t.key.clone()))));
                     self.at_once(group, &mut outcome).await;
                 }
-                Op::Patch { .. } => self.patch(action, &mut patched, &mut outcome).await,
+                Op::Patch { .. } => {
+                    let id = action.target().map(|t| (t.kind.kind, t.key.clone()));
+                    if !self.patch(action, &mut patched, &mut outcome).await {
+                        unpatched.extend(id);
+                    }
+                }
                 Op::Tell { warning, reason, ref message } => {
                     if let Some(about) = &action.about {
                         self.events.record(about, warning, reason, message);
@@ -162,8 +172,9 @@ impl Executor {
         all
     }
 
-    async fn patch(&self, mut action: Action, patched: &mut HashMap<(&'static str, Key), (String, String)>, outcome: &mut Outcome) {
-        let Op::Patch { target, .. } = &mut action.op else { return };
+    /// Whether the object was as the plan had seen it.
+    async fn patch(&self, mut action: Action, patched: &mut HashMap<(&'static str, Key), (String, String)>, outcome: &mut Outcome) -> bool {
+        let Op::Patch { target, .. } = &mut action.op else { return true };
         let id = (target.kind.kind, target.key.clone());
         let planned_on = target.resource_version.clone();
         if let Some((before, after)) = patched.get(&id)
@@ -177,8 +188,12 @@ impl Executor {
             Ok(answer) => {
                 let version = answer["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
                 patched.insert(id, (planned_on, version));
+                true
             }
-            Err(error) => outcome.note(&action, &error),
+            Err(error) => {
+                outcome.note(&action, &error);
+                code(&error) != Some(409)
+            }
         }
     }
 

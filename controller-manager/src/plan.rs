@@ -146,6 +146,15 @@ impl Action {
         Op::Create { kind: K::KIND, namespace: object.namespace().to_owned(), object: to_json(object) }.into()
     }
 
+    /// The object that is changed or deleted.
+    #[must_use]
+    pub fn target(&self) -> Option<&Target> {
+        match &self.op {
+            Op::Patch { target, .. } | Op::Delete { target, .. } => Some(target),
+            Op::Create { .. } | Op::Tell { .. } => None,
+        }
+    }
+
     /// Patches everything but the status of `old` into that of `new`; nothing when they are equal.
     pub fn update<K: Object>(old: &K, new: &K) -> Option<Self> {
         let (mut old_json, mut new_json) = (to_json(old), to_json(new));

@@ -18,7 +18,7 @@ use super::defaults;
 use super::schema::Node;
 use super::webhook::{self, Webhook};
 use crate::outbound::{Outbound, words};
-use crate::resource::CustomSchema;
+use crate::resource::{CustomSchema, Selectable};
 use crate::resources::cells::text;
 use crate::storage::{Entry, codec};
 
@@ -40,6 +40,8 @@ pub struct Versions {
     node: Arc<Node>,
     webhook: Option<Webhook>,
     asks: bool,
+    /// The fields that this version is selected by.
+    selectable: Vec<Selectable>,
     remembered: Mutex<Remembered>,
 }
 
@@ -71,8 +73,15 @@ impl Versions {
             node,
             asks: differs && webhook.is_some(),
             webhook,
+            selectable: vec![],
             remembered: Mutex::default(),
         }
+    }
+
+    /// The same, of a version that is selected by these fields.
+    #[must_use]
+    pub fn selected_by(self, selectable: Vec<Selectable>) -> Self {
+        Self { selectable, ..self }
     }
 
     /// Whether somebody has to be asked, so that reads cannot be answered at once.
@@ -137,7 +146,7 @@ impl Versions {
         only(self.convert(outbound, vec![object], desired).await?)
     }
 
-    /// Entries of the storage as entries in this row's version, in the same order.
+    /// Entries of the storage as entries in this row's version, in the same order; they are selected by the version's own fields, in its row's order.
     ///
     /// # Errors
     /// As [`Versions::read`].
@@ -148,7 +157,7 @@ impl Versions {
         for (i, tree) in missing.into_iter().zip(self.read(outbound, trees).await?) {
             let entry = &entries[i];
             let stored = codec::encode(&tree).ok_or_else(|| Status::internal("a converted object without metadata"))?;
-            let converted = Arc::new(Entry::new(&entry.key, &stored, entry.revision, entry.kind, &[]));
+            let converted = Arc::new(Entry::new(&entry.key, &stored, entry.revision, entry.kind, &self.selectable));
             self.remember(converted.clone());
             out[i] = Some(converted);
         }

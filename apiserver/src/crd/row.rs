@@ -132,7 +132,9 @@ fn conversion(crd: &Value, version: &Value, schema: &Arc<CustomSchema>, node: &A
         return None;
     }
     let differs = name != stored || !only;
-    Some(Conversion::Versions(Arc::new(Versions::new(crd, name, stored, differs, schema.clone(), node.clone()))))
+    Some(Conversion::Versions(Arc::new(
+        Versions::new(crd, name, stored, differs, schema.clone(), node.clone()).selected_by(selectable(version)),
+    )))
 }
 
 /// The rules of custom resources: their schema's.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Call;
-use super::select::Selection;
+use super::select::{Chosen, Selection};
 use crate::http::negotiate::Format;
 use crate::http::pieces::{PIECE, Pieces};
 use crate::http::query::{ListOptions, Version};
@@ -101,7 +101,7 @@ async fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Resu
         }
         let seen = hub.fresh().await?;
         let (entries, revision, _) = call.row.cache.snapshot(&selection.prefix, seen);
-        return Ok(page(call, options, selection, entries, revision, &token.after));
+        return page(call, options, selection, entries, revision, &token.after).await;
     }
     let seen = match options.version() {
         Version::Latest => hub.fresh().await?,
@@ -110,16 +110,24 @@ async fn find(call: &Call, options: &ListOptions, selection: &Selection) -> Resu
         Version::Exact(v) => return exact(call, options, selection, v, "").await,
     };
     let (entries, revision, _) = call.row.cache.snapshot(&selection.prefix, seen);
-    Ok(page(call, options, selection, entries, revision, ""))
+    page(call, options, selection, entries, revision, "").await
 }
 
 /// The page after the key `after`, out of everything under the prefix at `revision`.
-fn page(call: &Call, options: &ListOptions, selection: &Selection, all: Vec<Arc<Entry>>, revision: u64, after: &str) -> Found {
+async fn page(
+    call: &Call,
+    options: &ListOptions,
+    selection: &Selection,
+    all: Vec<Arc<Entry>>,
+    revision: u64,
+    after: &str,
+) -> Result<Found, Status> {
     let mut meta = ListMeta { resource_version: revision, ..ListMeta::default() };
     let from = if after.is_empty() { 0 } else { all.partition_point(|e| &*e.key <= after) };
-    let mut selected = all[from..].iter().filter(|e| selection.matches(e));
+    let chosen = Chosen::among(call, selection, &all[from..]).await?;
+    let mut selected = all[from..].iter().filter(|e| chosen.has(e));
     if options.limit == 0 {
-        return Found { entries: selected.cloned().collect(), meta };
+        return Ok(Found { entries: selected.cloned().collect(), meta });
     }
     let entries: Vec<_> = selected.by_ref().take(options.limit).cloned().collect();
     if let (Some(last), true) = (entries.last(), selected.next().is_some()) {
@@ -128,38 +136,39 @@ fn page(call: &Call, options: &ListOptions, selection: &Selection, all: Vec<Arc<
         meta.remaining = selection.is_everything().then(|| all.len() - from - entries.len());
         call.row.cache.keep(&selection.prefix, revision, &all);
     }
-    Found { entries, meta }
+    Ok(Found { entries, meta })
 }
 
 /// A page at exactly one revision.
 async fn exact(call: &Call, options: &ListOptions, selection: &Selection, revision: u64, after: &str) -> Result<Found, Status> {
     let row = &call.row;
     if let Some(kept) = row.cache.kept(&selection.prefix, revision) {
-        return Ok(page(call, options, selection, kept.entries.to_vec(), revision, after));
+        return page(call, options, selection, kept.entries.to_vec(), revision, after).await;
     }
     let prefix = format!("{}{}", row.prefix, selection.prefix);
     let mut from = if after.is_empty() { prefix.clone().into_bytes() } else { format!("{}{after}\0", row.prefix).into_bytes() };
     let to = keys::prefix_end(&prefix);
-    let mut entries = Vec::new();
+    let mut entries: Vec<Arc<Entry>> = Vec::new();
     let mut meta = ListMeta { resource_version: revision, ..ListMeta::default() };
     let selectable = row.cache.selectable();
     loop {
         let read = call.server.hub.etcd().range(from, to.clone(), HISTORY_PAGE, revision).await;
         let read = read.map_err(|e| expired(e, after))?;
         from = read.items.last().map(|i| [i.key.as_bytes(), b"\0"].concat()).unwrap_or_default();
+        let mut found = Vec::with_capacity(read.items.len());
         for item in read.items {
             let plain = call.server.hub.cipher().open(&item.key, item.value).map_err(Status::internal)?;
             let key = item.key.strip_prefix(&row.prefix).unwrap_or(&item.key);
-            let entry = Entry::new(key, &plain, item.revision, Kind::Added, &selectable);
-            if !selection.matches(&entry) {
-                continue;
-            }
+            found.push(Arc::new(Entry::new(key, &plain, item.revision, Kind::Added, &selectable)));
+        }
+        let chosen = Chosen::among(call, selection, &found).await?;
+        for entry in found.iter().filter(|e| chosen.has(e)) {
             if options.limit > 0 && entries.len() == options.limit {
                 let last: &Arc<Entry> = &entries[entries.len() - 1];
                 meta.continue_token = Continue { revision, after: last.key.to_string() }.encode();
                 return Ok(Found { entries, meta });
             }
-            entries.push(Arc::new(entry));
+            entries.push(entry.clone());
         }
         if !read.more {
             return Ok(Found { entries, meta });

@@ -1,8 +1,12 @@
 //! Which entries of a cache a list or watch is about.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use api::labels::Selector;
 use api::status::Status;
 
+use super::Call;
 use crate::catalog::Served;
 use crate::http::query::ListOptions;
 use crate::storage::Entry;
@@ -14,6 +18,7 @@ pub struct Selection {
     pub prefix: String,
     labels: Selector,
     fields: Vec<Term>,
+    converts: bool,
 }
 
 #[derive(Debug)]
@@ -36,7 +41,13 @@ impl Selection {
     /// # Errors
     /// 400 for a field that the resource cannot be selected by.
     pub fn new(row: &Served, namespace: &str, name: &str, options: &ListOptions) -> Result<Self, Status> {
+        // What only somebody else can bring into the row's version is looked at in that version, and has the fields of its row.
+        let asks = row.versions().is_some_and(|v| v.asks());
         let selectable = row.cache.selectable();
+        let index_of = |field: &str| match asks {
+            true => row.selectable.iter().position(|s| s.field == field),
+            false => field_index(row, &selectable, field),
+        };
         let mut fields = Vec::new();
         if !name.is_empty() {
             fields.push(Term { field: Field::Name, value: name.to_owned(), equals: true });
@@ -45,7 +56,7 @@ impl Selection {
             let field = match term.field.as_str() {
                 "metadata.name" => Field::Name,
                 "metadata.namespace" if row.is_namespaced() => Field::Namespace,
-                other => match field_index(row, &selectable, other) {
+                other => match index_of(other) {
                     Some(index) => Field::Selectable(index),
                     None => return Err(unknown_field(row, other)),
                 },
@@ -53,7 +64,21 @@ impl Selection {
             fields.push(Term { field, value: term.value.clone(), equals: term.equals });
         }
         let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
-        Ok(Self { prefix, labels: options.labels.clone(), fields })
+        let converts = asks && fields.iter().any(|t| matches!(t.field, Field::Selectable(_)));
+        Ok(Self { prefix, labels: options.labels.clone(), fields, converts })
+    }
+
+    /// Whether entries are selected by what they are in the row's version, and lie in the storage in another: [`Selection::matches`] is asked of
+    /// [`Call::entries`](super::Call::entries), and [`Selection::may_match`] of those as they lie there.
+    #[must_use]
+    pub fn converts(&self) -> bool {
+        self.converts
+    }
+
+    /// Whether an entry is selected as far as every version of it can tell.
+    #[must_use]
+    pub fn may_match(&self, entry: &Entry) -> bool {
+        self.fits(entry, |t| matches!(t.field, Field::Name | Field::Namespace))
     }
 
     /// Whether every entry under the prefix is selected.
@@ -65,8 +90,12 @@ impl Selection {
     /// Whether an entry is selected.
     #[must_use]
     pub fn matches(&self, entry: &Entry) -> bool {
+        self.fits(entry, |_| true)
+    }
+
+    fn fits(&self, entry: &Entry, asked: impl Fn(&Term) -> bool) -> bool {
         entry.key.starts_with(&self.prefix)
-            && self.fields.iter().all(|t| {
+            && self.fields.iter().filter(|t| asked(t)).all(|t| {
                 let value = match t.field {
                     Field::Name => entry.name(),
                     Field::Namespace => entry.namespace(),
@@ -81,6 +110,35 @@ impl Selection {
     #[must_use]
     pub fn only_name(&self) -> Option<&str> {
         self.fields.iter().find(|t| t.equals && matches!(t.field, Field::Name)).map(|t| t.value.as_str())
+    }
+}
+
+/// Which of some entries are selected, as they lie in the storage.
+pub struct Chosen<'s> {
+    selection: &'s Selection,
+    /// Their keys, where they had to be converted to tell.
+    keys: Option<HashSet<Box<str>>>,
+}
+
+impl<'s> Chosen<'s> {
+    /// The choice among `entries`.
+    ///
+    /// # Errors
+    /// What cannot be converted.
+    pub async fn among(call: &Call, selection: &'s Selection, entries: &[Arc<Entry>]) -> Result<Self, Status> {
+        if !selection.converts() {
+            return Ok(Self { selection, keys: None });
+        }
+        let candidates = entries.iter().filter(|e| selection.may_match(e)).cloned().collect();
+        let converted = call.entries(candidates).await?;
+        let keys = converted.iter().filter(|e| selection.matches(e)).map(|e| e.key.clone()).collect();
+        Ok(Self { selection, keys: Some(keys) })
+    }
+
+    /// Whether one of them is selected.
+    #[must_use]
+    pub fn has(&self, entry: &Entry) -> bool {
+        self.keys.as_ref().map_or_else(|| self.selection.matches(entry), |keys| keys.contains(&entry.key))
     }
 }
 

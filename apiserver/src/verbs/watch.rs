@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::Call;
-use super::select::Selection;
+use super::select::{Chosen, Selection};
 use crate::http::negotiate::{Format, View};
 use crate::http::pieces::{PIECE, Pieces};
 use crate::http::query::ListOptions;
@@ -54,7 +54,8 @@ pub async fn watch(call: &Call) -> Result<(Format, impl Stream<Item = Result<Byt
             Some(v) => hub.reach(v).await?,
         };
         let (entries, revision, cursor) = call.row.cache.snapshot(&selection.prefix, seen);
-        let selected = entries.into_iter().filter(|e| selection.matches(e)).collect();
+        let chosen = Chosen::among(call, &selection, &entries).await?;
+        let selected = entries.into_iter().filter(|e| chosen.has(e)).collect();
         (call.entries(selected).await?.into(), cursor, revision)
     } else {
         let from = match options.resource_version {
@@ -179,9 +180,8 @@ impl Watcher {
             };
             let drained = self.cursor.is_at_end();
             if let Some(call) = &self.converts {
-                let (kinds, entries): (Vec<Kind>, Vec<_>) = events.iter().filter_map(|e| transition(&self.selection, e)).unzip();
-                match call.entries(entries).await {
-                    Ok(entries) => kinds.into_iter().zip(entries).for_each(|(kind, entry)| self.send(kind, &entry)),
+                match converted(call, &self.selection, events).await {
+                    Ok(told) => told.iter().for_each(|(kind, entry)| self.send(*kind, entry)),
                     Err(status) => {
                         let last = self.error(&status);
                         self.out.push(last);
@@ -255,6 +255,24 @@ impl Watcher {
     fn line(&self, event: &Value) -> Bytes {
         self.renderer.event(event)
     }
+}
+
+/// What events mean to a watcher of this selection whose version somebody else has to bring them into.
+async fn converted(call: &Call, selection: &Selection, events: Vec<Event>) -> Result<Vec<(Kind, Arc<Entry>)>, Status> {
+    if !selection.converts() {
+        let (kinds, entries): (Vec<Kind>, Vec<_>) = events.iter().filter_map(|e| transition(selection, e)).unzip();
+        return Ok(kinds.into_iter().zip(call.entries(entries).await?).collect());
+    }
+    // All at once, each with what it was before: whether it is selected shows in the version that was asked for alone.
+    let mut both = Vec::with_capacity(events.len() * 2);
+    for event in &events {
+        both.push(event.entry.clone());
+        both.extend(event.before.clone());
+    }
+    let mut entries = call.entries(both).await?.into_iter();
+    let next = |event: &Event| Some(Event { entry: entries.next()?, before: if event.before.is_some() { entries.next() } else { None } });
+    let seen: Vec<Event> = events.iter().map_while(next).collect();
+    Ok(seen.iter().filter_map(|e| transition(selection, e)).collect())
 }
 
 /// What an event means to a watcher of this selection.

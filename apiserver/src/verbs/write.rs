@@ -235,7 +235,21 @@ pub fn identify(call: &Call, obj: &mut Value) -> Result<(), Status> {
 /// # Errors
 /// 400 for a body that does not fit the kind.
 pub fn default(call: &Call, obj: &mut Value) -> Result<(), Status> {
+    date_conditions(call, obj);
     call.row.hooks.default(obj).map_err(|e| call.unfit(&e))
+}
+
+/// Has a condition that does not say since when it holds do so from now on. Clients in Go send `null` there when they set none; upstream stores
+/// that, though its own document calls the field required, and clients that go by the document cannot read it.
+fn date_conditions(call: &Call, obj: &mut Value) {
+    const CONDITION: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Condition";
+    let undated = |c: &&mut Value| c.is_object() && c.get("lastTransitionTime").is_none_or(Value::is_null);
+    let Some(list) = obj.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else { return };
+    let item = call.schema().and_then(|node| node.child("status")?.child("conditions")?.item());
+    if item.and_then(|item| item.message()).is_some_and(|message| message.name == CONDITION) {
+        let now = metadata::timestamp(call.now);
+        list.iter_mut().filter(undated).for_each(|condition| condition["lastTransitionTime"] = now.clone().into());
+    }
 }
 
 /// Checks the metadata together with what the row's rules found.

@@ -51,11 +51,11 @@ impl Controller for VacProtection {
         caches.volume_attributes_classes.subscribe(move |change: Change<'_, VolumeAttributesClass>| own.add(change.latest().key()));
         let own = queue.clone();
         caches.persistent_volume_claims.subscribe(move |change: Change<'_, PersistentVolumeClaim>| {
-            change.both().flat_map(|c| of_claim(c)).for_each(|name| own.add(Key::cluster(name)));
+            change.both().flat_map(of_claim).for_each(|name| own.add(Key::cluster(name)));
         });
         let own = queue.clone();
         caches.persistent_volumes.subscribe(move |change: Change<'_, PersistentVolume>| {
-            change.both().filter_map(|v| of_volume(v)).for_each(|name| own.add(Key::cluster(name)));
+            change.both().filter_map(of_volume).for_each(|name| own.add(Key::cluster(name)));
         });
     }
 

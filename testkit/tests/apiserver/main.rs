@@ -3,6 +3,7 @@
 mod access;
 mod applying;
 mod bad_input;
+mod conditions;
 mod connections;
 mod kubectl;
 mod kubelet;

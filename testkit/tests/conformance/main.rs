@@ -120,12 +120,35 @@ const CLIENTS: &[(&str, &[Behaviour])] = &[
     ("clients/python", clients::python::BEHAVIOURS),
 ];
 
-/// Behaviours that upstream's suite has come to ask since 1.28, and others of what is newer than that.
+/// What entered that suite after 1.28, which `behaviours.txt` lists, and features that are on since.
 const NEWER: &[(&str, &[Behaviour])] = &[
+    ("newer/aggregated_discovery", newer::aggregated_discovery::BEHAVIOURS),
+    ("newer/chunking", newer::chunking::BEHAVIOURS),
+    ("newer/crd_rules", newer::crd_rules::BEHAVIOURS),
+    ("newer/endpointslice", newer::endpointslice::BEHAVIOURS),
+    ("newer/env", newer::env::BEHAVIOURS),
+    ("newer/eviction", newer::eviction::BEHAVIOURS),
+    ("newer/field_selectors", newer::field_selectors::BEHAVIOURS),
+    ("newer/flowcontrol", newer::flowcontrol::BEHAVIOURS),
+    ("newer/job", newer::job::BEHAVIOURS),
+    ("newer/kubectl", newer::kubectl::BEHAVIOURS),
+    ("newer/kubelet_api", newer::kubelet_api::BEHAVIOURS),
+    ("newer/lifecycle", newer::lifecycle::BEHAVIOURS),
+    ("newer/node_features", newer::node_features::BEHAVIOURS),
+    ("newer/node_lifecycle", newer::node_lifecycle::BEHAVIOURS),
+    ("newer/ordered_deletion", newer::ordered_deletion::BEHAVIOURS),
     ("newer/pod_generation", newer::pod_generation::BEHAVIOURS),
     ("newer/pod_resize", newer::pod_resize::BEHAVIOURS),
     ("newer/pod_resize_refused", newer::pod_resize_refused::BEHAVIOURS),
     ("newer/pod_resize_waits", newer::pod_resize_waits::BEHAVIOURS),
+    ("newer/resource", newer::resource::BEHAVIOURS),
+    ("newer/scheduling", newer::scheduling::BEHAVIOURS),
+    ("newer/service", newer::service::BEHAVIOURS),
+    ("newer/service_cidrs", newer::service_cidrs::BEHAVIOURS),
+    ("newer/statefulset", newer::statefulset::BEHAVIOURS),
+    ("newer/storage", newer::storage::BEHAVIOURS),
+    ("newer/validating_policy", newer::validating_policy::BEHAVIOURS),
+    ("newer/watch_list", newer::watch_list::BEHAVIOURS),
 ];
 
 fn main() -> ExitCode {
@@ -136,7 +159,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(run::AT_ONCE);
     let conclusion =
-        libtest_mimic::run(&arguments, [run::trials(FILES), run::trials(NEWER), run::trials(CLIENTS)].into_iter().flatten().collect());
+        libtest_mimic::run(&arguments, [run::trials(FILES), run::trials(CLIENTS), run::trials(NEWER)].into_iter().flatten().collect());
     eprint!("{}", run::unsteady());
     if let Err(error) = cluster::take_down() {
         eprintln!("taking the cluster down: {error:#}");

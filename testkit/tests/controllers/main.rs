@@ -3,6 +3,7 @@
 mod autoscaling;
 mod certificates;
 mod handover;
+mod stale_plans;
 mod storage;
 mod tokens;
 

@@ -118,6 +118,52 @@ async fn watchers_see_events_in_their_version() {
 }
 
 #[tokio::test]
+async fn fields_are_selected_by_what_they_are_in_the_version_that_was_asked_for() {
+    let (_server, wire, _reviewer) = world(|_, request| answer(request)).await;
+    let selectable = |path: &str| json!({"jsonPath": path});
+    let mut crd = wire.get(CRD).await.ok();
+    for version in crd["spec"]["versions"].as_array_mut().expect("versions") {
+        version["selectableFields"] = match version["name"].as_str() {
+            Some("v1") => json!([selectable(".hostPort")]),
+            _ => json!([selectable(".host"), selectable(".port")]),
+        };
+    }
+    wire.put(CRD, &crd).await.ok();
+    let selected = |version: &str, selector: &str| {
+        format!("{}?fieldSelector={}", addresses(version), selector.replace('=', "%3D").replace(':', "%3A").replace(',', "%2C"))
+    };
+    eventually("the fields to be selectable", SOON, || async { (wire.get(&selected("v2", "host=one")).await.code == 200).then_some(()) })
+        .await;
+    let mut host = wire.watch(&format!("{}&watch=1", selected("v2", "host=one"))).await;
+    let mut joined = wire.watch(&format!("{}&watch=1", selected("v1", "hostPort=one:1"))).await;
+    for (name, host, port) in [("a", "one", "1"), ("b", "one", "2"), ("c", "two", "1")] {
+        let made = json!({"apiVersion": "x.io/v2", "kind": "Address", "metadata": {"name": name}, "host": host, "port": port});
+        wire.post(&addresses("v2"), &made).await.expect(201);
+    }
+    let names = async |path: &str| {
+        let list = wire.get(path).await.ok();
+        list["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .map(|i| i["metadata"]["name"].as_str().unwrap_or("?").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&selected("v2", "host=one")).await, ["a", "b"]);
+    assert_eq!(names(&selected("v2", "host=one,port=1")).await, ["a"]);
+    assert_eq!(names(&selected("v1", "hostPort=one:2")).await, ["b"]);
+    assert_eq!(names(&format!("{}&limit=1", selected("v2", "host=one"))).await, ["a"]);
+    assert_eq!([host.short().await, host.short().await, joined.short().await], ["ADDED a", "ADDED b", "ADDED a"]);
+    assert_eq!(wire.get(&selected("v1", "host=one")).await.refusal(), "400 BadRequest: field label not supported: host");
+
+    wire.delete(&selected("v2", "host=one,port=1")).await.ok();
+    wire.patch("merge", &format!("{}/b", addresses("v2")), &json!({"host": "two"})).await.ok();
+    assert_eq!([host.short().await, host.short().await, joined.short().await], ["DELETED a", "DELETED b", "DELETED a"]);
+    assert_eq!(names(&selected("v2", "host=one")).await, Vec::<String>::new());
+    assert_eq!(names(&addresses("v1")).await, ["b", "c"]);
+}
+
+#[tokio::test]
 async fn what_the_webhook_may_not_do_is_an_error_in_upstreams_words() {
     let wrong = Arc::new(AtomicBool::new(false));
     let lies = wrong.clone();

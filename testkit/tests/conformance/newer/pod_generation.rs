@@ -7,19 +7,19 @@ use crate::framework::{BUSYBOX, Behaviour, Framework, NGINX, PAUSE, POD, SOON, t
 
 pub const BEHAVIOURS: &[Behaviour] = &[
     Behaviour::new(
-        "[sig-node] Pods Extended (pod generation) Pod Generation pod generation should start at 1 and increment per update [MinimumKubeletVersion:1.34]",
+        "newer: [sig-node] Pods Extended (pod generation) Pod Generation pod generation should start at 1 and increment per update [MinimumKubeletVersion:1.34]",
         test!(updates),
     ),
     Behaviour::new(
-        "[sig-node] Pods Extended (pod generation) Pod Generation custom-set generation on new pods and graceful delete",
+        "newer: [sig-node] Pods Extended (pod generation) Pod Generation custom-set generation on new pods and graceful delete",
         test!(deletion),
     ),
     Behaviour::new(
-        "[sig-node] Pods Extended (pod generation) Pod Generation issue 500 podspec updates and verify generation and observedGeneration eventually converge [MinimumKubeletVersion:1.34]",
+        "newer: [sig-node] Pods Extended (pod generation) Pod Generation issue 500 podspec updates and verify generation and observedGeneration eventually converge [MinimumKubeletVersion:1.34]",
         test!(many),
     ),
     Behaviour::new(
-        "[sig-node] Pods Extended (pod generation) Pod Generation pod observedGeneration field set in pod conditions",
+        "newer: [sig-node] Pods Extended (pod generation) Pod Generation pod observedGeneration field set in pod conditions",
         test!(conditions),
     ),
 ];

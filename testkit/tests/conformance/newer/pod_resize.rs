@@ -8,35 +8,38 @@ use crate::framework::{BUSYBOX, Behaviour, Framework, POD, SOON, test};
 
 pub const BEHAVIOURS: &[Behaviour] = &[
     Behaviour::new(
-        "[sig-node] Pod InPlace Resize Container guaranteed pods with multiple containers 3 containers - increase cpu & mem on c1, c2, decrease cpu & mem on c3 - net increase [MinimumKubeletVersion:1.34]",
+        "newer: [sig-node] Pod InPlace Resize Container guaranteed pods with multiple containers 3 containers - increase cpu & mem on c1, c2, decrease cpu & mem on c3 - net increase [MinimumKubeletVersion:1.34]",
         test!(net_increase),
     ),
     Behaviour::new(
-        "[sig-node] Pod InPlace Resize Container guaranteed pods with multiple containers 3 containers - increase cpu & mem on c1, decrease cpu & mem on c2, c3 - net decrease [MinimumKubeletVersion:1.34]",
+        "newer: [sig-node] Pod InPlace Resize Container guaranteed pods with multiple containers 3 containers - increase cpu & mem on c1, decrease cpu & mem on c2, c3 - net decrease [MinimumKubeletVersion:1.34]",
         test!(net_decrease),
     ),
     Behaviour::new(
-        "[sig-node] Pod InPlace Resize Container guaranteed pods with multiple containers 3 containers - increase: CPU (c1,c3), memory (c2, c3) ; decrease: CPU (c2) [MinimumKubeletVersion:1.34]",
+        "newer: [sig-node] Pod InPlace Resize Container guaranteed pods with multiple containers 3 containers - increase: CPU (c1,c3), memory (c2, c3) ; decrease: CPU (c2) [MinimumKubeletVersion:1.34]",
         test!(mixed),
     ),
     Behaviour::new(
-        "[sig-node] Pod InPlace Resize Container burstable pods - extended 6 containers - various operations performed (including adding limits and requests) [MinimumKubeletVersion:1.34]",
+        "newer: [sig-node] Pod InPlace Resize Container burstable pods - extended 6 containers - various operations performed (including adding limits and requests) [MinimumKubeletVersion:1.34]",
         test!(various),
     ),
     Behaviour::new(
-        "[sig-node] Pod InPlace Resize Container burstable pods - extended resize with equivalents [MinimumKubeletVersion:1.34]",
+        "newer: [sig-node] Pod InPlace Resize Container burstable pods - extended resize with equivalents [MinimumKubeletVersion:1.34]",
         test!(equivalents),
     ),
     Behaviour::new(
-        "[sig-node] Pod InPlace Resize Container resize pod via the replace endpoint [MinimumKubeletVersion:1.34]",
+        "newer: [sig-node] Pod InPlace Resize Container resize pod via the replace endpoint [MinimumKubeletVersion:1.34]",
         test!(replaced),
     ),
-    Behaviour::new("[sig-node] Pod InPlace Resize Container guaranteed qos - 1 container with resize policy mem restart", test!(restarts)),
     Behaviour::new(
-        "[sig-node] Pod InPlace Resize Container guaranteed qos - 1 container with resize policy no restart + resize initContainers",
+        "newer: [sig-node] Pod InPlace Resize Container guaranteed qos - 1 container with resize policy mem restart",
+        test!(restarts),
+    ),
+    Behaviour::new(
+        "newer: [sig-node] Pod InPlace Resize Container guaranteed qos - 1 container with resize policy no restart + resize initContainers",
         test!(sidecar),
     ),
-    Behaviour::new("[sig-node] Pod InPlace Resize Container decrease memory limit below usage", test!(below_usage)),
+    Behaviour::new("newer: [sig-node] Pod InPlace Resize Container decrease memory limit below usage", test!(below_usage)),
     Behaviour::new("newer: kubectl resizes a pod, and its events tell of it", test!(kubectl)),
     Behaviour::new("newer: a container whose image changes is replaced though it is never restarted", test!(image_under_never)),
 ];

@@ -6,9 +6,9 @@ use super::container_resources::{pod, resize, resize_patch, resources, sleeper, 
 use crate::framework::{Behaviour, Framework, SOON, test};
 
 pub const BEHAVIOURS: &[Behaviour] = &[
-    Behaviour::new("[sig-node] Pod InPlace Resize Container apply invalid resize patch requests", test!(invalid)),
-    Behaviour::new("[sig-node] Pod InPlace Resize Container pod-resize-limit-ranger-test", test!(limit_range)),
-    Behaviour::new("[sig-node] Pod InPlace Resize Container pod-resize-resource-quota-test", test!(quota)),
+    Behaviour::new("newer: [sig-node] Pod InPlace Resize Container apply invalid resize patch requests", test!(invalid)),
+    Behaviour::new("newer: [sig-node] Pod InPlace Resize Container pod-resize-limit-ranger-test", test!(limit_range)),
+    Behaviour::new("newer: [sig-node] Pod InPlace Resize Container pod-resize-resource-quota-test", test!(quota)),
 ];
 
 const QOS: &str = "Pod QOS Class may not change as a result of resizing";

@@ -8,14 +8,17 @@ use crate::framework::{Behaviour, Framework, POD, SOON, test};
 
 pub const BEHAVIOURS: &[Behaviour] = &[
     Behaviour::serial(
-        "[sig-node] Pod InPlace Resize Container (deferred-resizes) [Serial] pod-resize-retry-deferred-test-1",
+        "newer: [sig-node] Pod InPlace Resize Container (deferred-resizes) [Serial] pod-resize-retry-deferred-test-1",
         test!(deferred),
     ),
     Behaviour::serial(
-        "[sig-node] Pod InPlace Resize Container (deferred-resizes) [Serial] pod-resize-retry-deferred-test-2",
+        "newer: [sig-node] Pod InPlace Resize Container (deferred-resizes) [Serial] pod-resize-retry-deferred-test-2",
         test!(priority),
     ),
-    Behaviour::serial("[sig-node] Pod InPlace Resize Container (scheduler-focused) [Serial] pod-resize-scheduler-tests", test!(scheduler)),
+    Behaviour::serial(
+        "newer: [sig-node] Pod InPlace Resize Container (scheduler-focused) [Serial] pod-resize-scheduler-tests",
+        test!(scheduler),
+    ),
 ];
 
 fn milli(amount: &str) -> i64 {
