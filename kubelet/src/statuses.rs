@@ -1,7 +1,8 @@
 //! Writes pods' statuses to the apiserver, and deletes pods that are done.
 //!
 //! Only the newest status of a pod is ever sent, only what differs from what the apiserver last acknowledged, and never in a worker's
-//! way: while the apiserver is away, statuses wait here and pods go on.
+//! way: while the apiserver is away, statuses wait here and pods go on. What changes is sent at once; what somebody else has written
+//! over it is put right after a while, so that whoever watches has seen it: a controller acts on a pod that was said to have failed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use kube::{Api, Client};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::mirrors::{Mirrors, is_static};
@@ -25,6 +27,8 @@ use crate::pod::identity;
 const AT_ONCE: usize = 8;
 /// A write that takes longer is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// For so long what somebody else has written stands, as upstream's reconciliation leaves it at most.
+const OTHERS_STAND: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct Entry {
@@ -32,6 +36,8 @@ struct Entry {
     status: Arc<PodStatus>,
     /// What the apiserver is known to have.
     stored: Arc<PodStatus>,
+    /// Since when that may be what somebody else has written.
+    strays: Option<Instant>,
     delete: bool,
     dirty: bool,
 }
@@ -55,11 +61,12 @@ impl Statuses {
             pod: pod.clone(),
             status: Arc::default(),
             stored: Arc::new(pod.status.clone().unwrap_or_default()),
+            strays: None,
             delete: false,
-            dirty: false,
+            dirty: true,
         });
         entry.pod = pod.clone();
-        entry.dirty |= *entry.stored != status || (delete && !entry.delete);
+        entry.dirty |= *entry.status != status || (delete && !entry.delete);
         entry.delete |= delete;
         entry.status = Arc::new(status);
         if entry.dirty {
@@ -72,6 +79,16 @@ impl Statuses {
         let (_, _, uid) = identity(pod);
         if let Some(entry) = self.entries.lock().get_mut(uid) {
             entry.stored = Arc::new(pod.status.clone().unwrap_or_default());
+            let differs = entry.stored != entry.status;
+            entry.strays = differs.then(|| entry.strays.unwrap_or_else(Instant::now));
+        }
+    }
+
+    /// Has what others have written put right, where it has stood long enough.
+    fn put_right(&self) {
+        for entry in self.entries.lock().values_mut().filter(|e| e.strays.is_some_and(|since| since.elapsed() >= OTHERS_STAND)) {
+            entry.strays = None;
+            entry.dirty = true;
         }
     }
 
@@ -118,12 +135,18 @@ impl Statuses {
 /// Sends statuses until `shutdown`.
 pub async fn run(statuses: Arc<Statuses>, client: Client, shutdown: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut looks = tokio::time::interval(OTHERS_STAND / 4);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let batch = statuses.dirty();
         if batch.is_empty() {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = statuses.bell.notified() => continue,
+                _ = looks.tick() => {
+                    statuses.put_right();
+                    continue;
+                }
             }
         }
         let sent: Vec<bool> = stream::iter(batch).map(|entry| send(&statuses, &client, entry)).buffer_unordered(AT_ONCE).collect().await;
@@ -270,6 +293,31 @@ mod tests {
             json!({"phase": "Running", "reason": "x", "conditions": [{"type": "Ready", "status": "False"}, {"type": "gate", "status": "False"}]}),
             expect![[r#"{"conditions":[{"message":null,"reason":null,"status":"False","type":"Ready"}],"reason":"x"}"#]],
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_write_stands_for_a_while() {
+        let phase = |phase: &str| PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() };
+        let pod = |status: &str| Arc::new(Pod { status: Some(phase(status)), ..Pod::default() });
+        let statuses = Statuses::default();
+        let sent = || statuses.dirty().iter().map(|e| e.status.phase.clone().unwrap_or_default()).collect::<Vec<_>>();
+        statuses.set(&pod("Pending"), phase("Running"), false);
+        assert_eq!(sent(), ["Running"], "what is new is sent at once");
+        statuses.stored(&pod("Running"));
+        statuses.stored(&pod("Failed"));
+        statuses.set(&pod("Failed"), phase("Running"), false);
+        tokio::time::advance(OTHERS_STAND / 2).await;
+        statuses.stored(&pod("Failed"));
+        statuses.put_right();
+        assert!(sent().is_empty(), "somebody may want to see it");
+        tokio::time::advance(OTHERS_STAND / 2).await;
+        statuses.put_right();
+        assert_eq!(sent(), ["Running"]);
+        statuses.put_right();
+        assert!(sent().is_empty(), "once");
+        statuses.stored(&pod("Failed"));
+        statuses.set(&pod("Failed"), phase("Succeeded"), false);
+        assert_eq!(sent(), ["Succeeded"], "what changes is sent at once");
     }
 
     #[test]
