@@ -6,11 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::Context as _;
+use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::Server;
 use crate::cri;
+use crate::runtime::{self, Runtime};
+
+/// Sandboxes that the runtime is asked about at once.
+const AT_ONCE: usize = 8;
 
 /// CPU and memory of something, at a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -178,11 +183,7 @@ impl Rates {
 /// What the runtime or the kernel says.
 pub async fn observe(server: &Server, rates: &Rates) -> anyhow::Result<Usage> {
     let stats = server.runtime.list_container_stats(None).await.context("asking the runtime what containers use")?;
-    let sandboxes = match server.runtime.list_pod_sandbox_stats(None).await {
-        // Not every runtime measures sandboxes; the sum over containers stands in then.
-        Err(error) if error.code == tonic::Code::Unimplemented => vec![],
-        other => other.context("asking the runtime what sandboxes use")?,
-    };
+    let sandboxes = sandboxes(&*server.runtime).await.context("asking the runtime what sandboxes use")?;
     let images = server.runtime.image_fs_info().await.context("asking the runtime about the file system of images")?;
     let mut usage = node(server, rates)?;
     if let Some(fs) = images.image_filesystems.first() {
@@ -193,6 +194,27 @@ pub async fn observe(server: &Server, rates: &Rates) -> anyhow::Result<Usage> {
     usage.pods = pods(server, rates, &stats, &sandboxes);
     rates.keep(&usage);
     Ok(usage)
+}
+
+/// What sandboxes use. Of one that cannot be measured the sum over its containers stands in.
+async fn sandboxes(runtime: &dyn Runtime) -> Result<Vec<cri::PodSandboxStats>, runtime::Error> {
+    match runtime.list_pod_sandbox_stats(None).await {
+        Ok(all) => return Ok(all),
+        // Not every runtime measures sandboxes.
+        Err(error) if error.code == tonic::Code::Unimplemented => return Ok(vec![]),
+        // containerd before 1.7 answers for none when a single one has ended: each that runs is asked for by itself.
+        Err(error) => tracing::debug!(%error, "what all sandboxes use"),
+    }
+    let ready = cri::PodSandboxStateValue { state: cri::PodSandboxState::SandboxReady.into() };
+    let running =
+        runtime.list_pod_sandboxes(Some(cri::PodSandboxFilter { state: Some(ready), ..cri::PodSandboxFilter::default() })).await?;
+    let one = |sandbox: cri::PodSandbox| async move {
+        let filter = cri::PodSandboxStatsFilter { id: sandbox.id, ..cri::PodSandboxStatsFilter::default() };
+        // One that has just ended, for instance.
+        let failed = |error| tracing::debug!(id = filter.id, %error, "what a sandbox uses");
+        runtime.list_pod_sandbox_stats(Some(filter.clone())).await.map_err(failed).unwrap_or_default()
+    };
+    Ok(stream::iter(running).map(one).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.concat())
 }
 
 fn number(value: Option<&cri::UInt64Value>) -> u64 {
