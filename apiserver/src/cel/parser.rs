@@ -15,7 +15,8 @@ const MAX_NESTING: u32 = 80;
 pub const MAX_DEPTH: u32 = 250;
 /// What may begin an expression, as ANTLR lists it.
 const BEGINNING: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
-const RESERVED: [&str; 16] = [
+/// Words that nothing can be called.
+pub const RESERVED: [&str; 17] = [
     "as",
     "break",
     "const",
@@ -32,6 +33,7 @@ const RESERVED: [&str; 16] = [
     "return",
     "var",
     "void",
+    "while",
 ];
 
 /// Parses an expression.
@@ -291,7 +293,7 @@ impl Parser {
             Token::Ident(name) if name != "in" => name.clone(),
             _ => return Err(self.wrong(&format!("mismatched input '{}' expecting {BEGINNING}", self.text()))),
         };
-        if RESERVED.contains(&name.as_str()) || name == "while" {
+        if RESERVED.contains(&name.as_str()) {
             return Err(Issue { at, message: format!("reserved identifier: {name}") });
         }
         self.advance();

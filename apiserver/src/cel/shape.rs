@@ -9,6 +9,7 @@ use std::sync::Arc;
 use api::schema::{Kind as Facts, MessageId, SchemaNode};
 use serde_json::Value;
 
+use super::parser::RESERVED;
 use super::types::Type;
 use crate::crd::schema::{Additional, ListType, Node};
 
@@ -17,30 +18,12 @@ const MAX_REQUEST: u64 = 3 * 1024 * 1024;
 const MAX_DURATION: u64 = 32;
 const MAX_DATE_TIME: u64 = 27;
 const MAX_DATE: u64 = 10;
-/// The words of CEL that no field can be called: they are escaped.
-const KEYWORDS: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+/// The words of CEL with a meaning of their own; like the reserved ones, no field can be called so: they are escaped.
+const WITH_MEANING: [&str; 4] = ["true", "false", "null", "in"];
+
+fn is_keyword(name: &str) -> bool {
+    WITH_MEANING.contains(&name) || RESERVED.contains(&name)
+}
 
 /// What a value is.
 #[derive(Debug, Clone, PartialEq)]
@@ -270,7 +253,7 @@ impl Shape {
 /// The name of a field in an expression; nothing for one that cannot be said.
 #[must_use]
 pub fn escape(name: &str) -> Option<String> {
-    if KEYWORDS.contains(&name) {
+    if is_keyword(name) {
         return Some(format!("__{name}__"));
     }
     let mut chars = name.chars();
@@ -285,7 +268,7 @@ pub fn escape(name: &str) -> Option<String> {
 #[must_use]
 pub fn unescape(name: &str) -> String {
     let bare = name.strip_prefix("__").and_then(|n| n.strip_suffix("__"));
-    if let Some(keyword) = bare.filter(|n| KEYWORDS.contains(n)) {
+    if let Some(keyword) = bare.filter(|n| is_keyword(n)) {
         return keyword.to_owned();
     }
     name.replace("__dot__", ".").replace("__dash__", "-").replace("__slash__", "/").replace("__underscores__", "__")
